@@ -1,0 +1,199 @@
+"""How csrerank's collections become ir_datasets datasets: documentation, downloads, handlers over small parallel collections held in memory, and registration."""
+
+import json
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import ir_datasets
+from ir_datasets.datasets.base import Dataset, YamlDocumentation
+from ir_datasets.formats import BaseDocs, BaseQrels, BaseQueries, GenericDoc, GenericQrel, GenericQuery
+from ir_datasets.indices import Docstore
+from ir_datasets.util.download import _DownloadConfig
+
+from csrerank.errors import InputError
+
+PREFIX = "csrerank"
+BINARY_GRADES = {1: "relevant", 0: "not relevant"}
+
+
+class Documentation(YamlDocumentation):
+    """``YamlDocumentation`` reads only ir_datasets' own package; this one reads ours."""
+
+    def get_key(self, key: str) -> Any:
+        """The entry ``key`` of the YAML file, a mapping of strings, or None."""
+        if not self._contents:
+            yaml = ir_datasets.lazy_libs.yaml()
+            self._contents = yaml.load(pkgutil.get_data("csrerank.collections", self._file), Loader=yaml.BaseLoader)
+        return self._contents.get(key)
+
+
+def downloads(key: str) -> Any:
+    """The part ``key`` of downloads.json as an ir_datasets download configuration: a file is looked for in ``$IR_DATASETS_HOME/downloads/<md5>`` first, then fetched and its MD5 checked."""
+    contents = json.loads(pkgutil.get_data("csrerank.collections", "downloads.json") or b"{}")
+    return _DownloadConfig(contents=contents[key], base_path=ir_datasets.util.home_path() / PREFIX)
+
+
+def download_md5(key: str) -> dict[str, str]:
+    """MD5 by file name of the part ``key`` of downloads.json, for fingerprints."""
+    contents = json.loads(pkgutil.get_data("csrerank.collections", "downloads.json") or b"{}")
+    return {name: entry["expected_md5"] for name, entry in contents[key].items()}
+
+
+class MemoryStore(Docstore):
+    """Documents by id out of a dictionary."""
+
+    def __init__(self, documents: Mapping[str, Any], doc_cls: Any) -> None:
+        super().__init__(doc_cls)
+        self._documents = documents
+
+    def get_many_iter(self, doc_ids: Iterable[str]) -> Iterator[Any]:
+        """The documents that exist, in the order of ``doc_ids``."""
+        return (self._documents[doc_id] for doc_id in doc_ids if doc_id in self._documents)
+
+
+class MemoryDocs(BaseDocs):
+    """A small collection, loaded at first use by ``load()``, which gives the documents in order."""
+
+    def __init__(self, load: Callable[[], Iterable[Any]], namespace: str, lang: str | None, doc_cls: Any = GenericDoc) -> None:
+        self._load, self._namespace, self._lang, self._cls = load, namespace, lang, doc_cls
+
+    @cached_property
+    def _documents(self) -> dict[str, Any]:
+        return {document.doc_id: document for document in self._load()}
+
+    def docs_iter(self) -> Any:
+        """Documents in order, sliceable as ir_datasets' own are."""
+        return _Sliceable(list(self._documents.values()))
+
+    def docs_store(self, field: str = "doc_id", options: Any = None) -> MemoryStore:
+        """Documents by id."""
+        return MemoryStore(self._documents, self._cls)
+
+    def docs_count(self) -> int:
+        """How many."""
+        return len(self._documents)
+
+    def docs_cls(self) -> Any:
+        """The documents' type."""
+        return self._cls
+
+    def docs_namespace(self) -> str:
+        """Which ids these are."""
+        return self._namespace
+
+    def docs_lang(self) -> str | None:
+        """ISO 639-1, or None for several languages."""
+        return self._lang
+
+
+class _Sliceable:
+    """An iterator that also takes an index or a slice."""
+
+    def __init__(self, items: list[Any]) -> None:
+        self._items, self._rest = items, iter(items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._rest)
+
+    def __getitem__(self, key: Any) -> Any:
+        return _Sliceable(self._items[key]) if isinstance(key, slice) else self._items[key]
+
+
+class MemoryQueries(BaseQueries):
+    """Topics, loaded at first use by ``load()``."""
+
+    def __init__(self, load: Callable[[], Iterable[Any]], namespace: str, lang: str | None, query_cls: Any = GenericQuery) -> None:
+        self._load, self._namespace, self._lang, self._cls = load, namespace, lang, query_cls
+
+    @cached_property
+    def _queries(self) -> list[Any]:
+        return list(self._load())
+
+    def queries_iter(self) -> Iterator[Any]:
+        """Topics in order."""
+        return iter(self._queries)
+
+    def queries_count(self) -> int:
+        """How many."""
+        return len(self._queries)
+
+    def queries_cls(self) -> Any:
+        """The topics' type."""
+        return self._cls
+
+    def queries_namespace(self) -> str:
+        """Which ids these are."""
+        return self._namespace
+
+    def queries_lang(self) -> str | None:
+        """ISO 639-1, or None for several languages."""
+        return self._lang
+
+
+class MemoryQrels(BaseQrels):
+    """Judgements ``(topic, document, grade)``, loaded at first use by ``load()``."""
+
+    def __init__(self, load: Callable[[], Iterable[tuple[str, str, int]]], grades: Mapping[int, str] = BINARY_GRADES) -> None:
+        self._load, self._grades = load, dict(grades)
+
+    @cached_property
+    def _qrels(self) -> list[GenericQrel]:
+        return [GenericQrel(*judgement) for judgement in self._load()]
+
+    def qrels_iter(self) -> Iterator[GenericQrel]:
+        """Judgements in order."""
+        return iter(self._qrels)
+
+    def qrels_count(self) -> int:
+        """How many."""
+        return len(self._qrels)
+
+    def qrels_defs(self) -> dict[int, str]:
+        """What each grade means."""
+        return self._grades
+
+
+class LanguageQuery(NamedTuple):
+    """A topic of a multilingual track, with the language that was drawn for it."""
+
+    query_id: str
+    text: str
+    lang: str
+
+    def default_text(self) -> str:
+        """The text."""
+        return self.text
+
+
+class LanguageDoc(NamedTuple):
+    """A document of a multilingual track, with the language that was drawn for it."""
+
+    doc_id: str
+    text: str
+    lang: str
+
+    def default_text(self) -> str:
+        """The text."""
+        return self.text
+
+
+def register_once(name: str, *handlers: Any) -> None:
+    """Register ``csrerank/<name>``; an id that is registered already stays as it is (ir_datasets raises on a second registration)."""
+    full = f"{PREFIX}/{name}" if name else PREFIX
+    if full not in ir_datasets.registry._registered:
+        ir_datasets.registry.register(full, Dataset(*handlers))
+
+
+def load(dataset_id: str) -> Any:
+    """The ir_datasets dataset of this id, csrerank's own included. Raises ``InputError`` for an unknown one."""
+    import csrerank.collections  # noqa: F401  registers
+
+    try:
+        return ir_datasets.load(dataset_id)
+    except KeyError:
+        raise InputError(f"unknown dataset {dataset_id!r}; `csrerank datasets list` prints the ids, and https://ir-datasets.com the others") from None

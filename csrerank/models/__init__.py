@@ -1,0 +1,1 @@
+"""Models: load, score, save, pack; plain Hugging Face directories throughout."""

@@ -1,0 +1,1 @@
+"""First stages: bm25 (pyserini, Lucene) and dense (faiss)."""

@@ -1,0 +1,1 @@
+"""Training: pairs and negatives, the trainer, one file an objective."""
