@@ -40,17 +40,22 @@ def oracle(rankings: Rankings, qrels: dict[str, dict[str, int]], measure: Measur
     whole = {"RR": "recip_rank", "nDCG": "ndcg", "AP": "map"}
     cut = {"nDCG": "ndcg_cut", "AP": "map_cut", "P": "P", "R": "recall"}
     name = f"{cut[measure.kind]}_{measure.cutoff}" if measure.cutoff and measure.kind != "RR" else whole[measure.kind]
-    evaluator = pytrec_eval.RelevanceEvaluator(qrels, {name}, relevance_level=measure.rel)
+    # pytrec_eval 0.5.11 corrupts memory where a topic's highest grade is negative; an unlisted document of grade 0 changes no value.
+    padded = {topic: {**grades, "unlisted": 0} if max(grades.values()) < 0 else grades for topic, grades in qrels.items()}
+    evaluator = pytrec_eval.RelevanceEvaluator(padded, {name}, relevance_level=measure.rel)
     found = {topic: row[name] for topic, row in evaluator.evaluate({t: dict(docs) for t, docs in rankings.items() if docs}).items()}
     if measure.kind == "RR" and measure.cutoff:
         found = {topic: value if value and round(1 / value) <= measure.cutoff else 0.0 for topic, value in found.items()}
     return {topic: found.get(topic, 0.0) for topic in qrels}
 
 
-# Few topics, so that runs and qrels share most of them.
-topic_ids, doc_ids = st.sampled_from(["007", "7", "NA", '"']), st.sampled_from(ODD_IDS)
-judgements = st.dictionaries(topic_ids, st.dictionaries(doc_ids, st.integers(-2, 4), min_size=1), min_size=1)
-rankings_of_ids = st.dictionaries(topic_ids, st.dictionaries(doc_ids, st.sampled_from(SCORES), min_size=1) | st.just({}))
+# Few topics and documents, so that runs and qrels share most of them.
+topic_ids = st.sampled_from(["007", "7", "NA", '"'])
+doc_ids = st.sampled_from(["007", "7", "NA", "null", "é", "e\u0301", '"', "😀", "a"])
+judged_docs = st.dictionaries(doc_ids, st.integers(-2, 4), min_size=5) | st.dictionaries(doc_ids, st.integers(-2, 0), min_size=1)
+listed_docs = st.dictionaries(doc_ids, st.sampled_from(SCORES), min_size=5) | st.dictionaries(doc_ids, st.sampled_from(SCORES), max_size=2)
+judgements = st.dictionaries(topic_ids, judged_docs, min_size=1)
+rankings_of_ids = st.dictionaries(topic_ids, listed_docs, min_size=2) | st.dictionaries(topic_ids, listed_docs, max_size=1)
 any_measure = st.one_of(
     st.builds(lambda kind, k: f"{kind}@{k}", st.sampled_from(["RR", "nDCG", "AP", "P", "R"]), st.sampled_from(CUTOFFS)),
     st.builds(
@@ -123,6 +128,13 @@ def test_rr_is_cut_at_its_cutoff() -> None:
     assert score(rankings, {"1": {"d10": 1}}, "RR@10") == {"1": pytest.approx(1 / 10)}
     assert score(rankings, {"1": {"d11": 1}}, "RR@10") == {"1": 0.0}
     assert score(rankings, {"1": {"d11": 1}}, "RR") == {"1": pytest.approx(1 / 11)}
+
+
+@pytest.mark.parametrize("name", ["RR", "nDCG@5", "AP", "P@5", "R@5"])
+def test_every_id_is_only_itself(name: str) -> None:
+    rankings = {topic: {topic: 2.0, "d": 1.0} for topic in ODD_IDS}
+    qrels = {topic: {doc: int(doc == topic) for doc in ODD_IDS} for topic in ODD_IDS}
+    assert score(rankings, qrels, name) == dict.fromkeys(ODD_IDS, pytest.approx(0.2 if name == "P@5" else 1.0))
 
 
 @pytest.mark.parametrize("name", ["RR", "nDCG@1", "AP", "P@1", "R@1"])

@@ -1,11 +1,12 @@
 """The ir_datasets extension: importing this module registers csrerank's collections."""
 
-from csrerank.collections import en_qa
+from csrerank.collections import demo, en_qa, mmarco, xquad_r
 
 
 def register() -> None:
     """Register every csrerank dataset with ir_datasets; calling it again does nothing."""
-    en_qa.register()
+    for collection in (demo, en_qa, mmarco, xquad_r):
+        collection.register()
 
 
 register()

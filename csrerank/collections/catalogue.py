@@ -197,3 +197,39 @@ def load(dataset_id: str) -> Any:
         return ir_datasets.load(dataset_id)
     except KeyError:
         raise InputError(f"unknown dataset {dataset_id!r}; `csrerank datasets list` prints the ids, and https://ir-datasets.com the others") from None
+
+
+def command(arguments: list[str]) -> None:
+    """ir_datasets' command line with csrerank's ids, and ``show ID``: what a dataset is and holds."""
+    import csrerank.collections  # noqa: F401  registers
+
+    if arguments[:1] == ["show"] and len(arguments) == 2:
+        print(described(arguments[1]))
+        return
+    if not arguments or arguments[0] in ("-h", "--help", "show"):
+        raise InputError("give one of: list, show ID, export ID {docs,queries,qrels,scoreddocs}, lookup ID DOC_ID..., doc_fifos, build_c4_checkpoints, clean")
+    from ir_datasets.commands import COMMANDS
+
+    if arguments[0] not in COMMANDS:
+        raise InputError(f"unknown datasets command {arguments[0]!r}; known are show {' '.join(COMMANDS)}")
+    ids = [argument for argument in arguments[1:] if argument.startswith(f"{PREFIX}/")]
+    for dataset_id in ids:
+        load(dataset_id)
+    ir_datasets.main(arguments)
+
+
+def described(dataset_id: str) -> str:
+    """A dataset's documentation and counts, as text."""
+    import re
+
+    dataset = load(dataset_id)
+    about = dataset.documentation() if hasattr(dataset, "documentation") else {}
+    prose = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", about.get("desc", ""))).strip()
+    lines = [dataset_id, about.get("pretty_name", ""), prose]
+    if dataset.has_docs():
+        lines.append(f"documents: {dataset.docs_count()} ({dataset.docs_lang() or 'several languages'}); fields {', '.join(dataset.docs_cls()._fields)}")
+    if dataset.has_queries():
+        lines.append(f"topics: {dataset.queries_count()} ({dataset.queries_lang() or 'several languages'})")
+    if dataset.has_qrels():
+        lines.append(f"judgements: {dataset.qrels_count()}; grades {dataset.qrels_defs()}")
+    return "\n".join(line for line in lines if line)

@@ -207,7 +207,7 @@ def _block_values(block: Mapping[str, list[str]], qrels: Qrels, measure: Measure
     if not topics:
         return {}
     judged, run = TrecQrel(), TrecRun()
-    judged.qrels_data = _qrels_frame({topic: relevant[topic] for topic in topics}, graded=measure.kind == "nDCG")
+    judged.qrels_data = _qrels_frame({topic: relevant[topic] for topic in topics})
     run.load_run_from_dataframe(_run_frame({topic: block[topic][: measure.cutoff] for topic in topics}))
     evaluation = TrecEval(run, judged)
     # Without a cut-off, nDCG's ideal ranking must not be cut either.
@@ -243,7 +243,7 @@ def _run_frame(rankings: Mapping[str, Sequence[str]]) -> "pandas.DataFrame":
     )
 
 
-def _qrels_frame(relevant: Qrels, graded: bool) -> "pandas.DataFrame":
+def _qrels_frame(relevant: Qrels) -> "pandas.DataFrame":
     import pandas as pd
 
     return pd.DataFrame(
@@ -251,6 +251,6 @@ def _qrels_frame(relevant: Qrels, graded: bool) -> "pandas.DataFrame":
             "query": [topic for topic, grades in relevant.items() for _ in grades],
             "q0": "0",
             "docid": [doc for grades in relevant.values() for doc in grades],
-            "rel": [grade if graded else 1 for grades in relevant.values() for grade in grades.values()],
+            "rel": [grade for grades in relevant.values() for grade in grades.values()],
         }
     )

@@ -1,71 +1,95 @@
 """From texts to batches: pairs encoded with the query capped and only the passage cut, and batches of similar length under a token budget."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
+
+Spans = Callable[[int], list[tuple[int, int]]]
+
+
+class Encoded(NamedTuple):
+    """One input of the model: its token ids, and where the passage begins."""
+
+    ids: list[int]
+    split: int
 
 
 class PairEncoder:
     """Token ids of (query, passage) pairs for one tokenizer.
 
-    The query keeps its first ``query_tokens`` tokens and the passage what is left of ``max_length``. ``queries_cut`` and ``passages_cut`` count what lost tokens.
+    The query keeps its first ``query_tokens`` tokens and the passage what is left of ``max_length``. ``passages_cut`` counts the inputs whose passage lost tokens.
     """
 
     def __init__(self, tokenizer: Any, max_length: int = 512, query_tokens: int = 64) -> None:
         self.tokenizer, self.max_length, self.query_tokens = tokenizer, max_length, query_tokens
-        # Most families put the same special tokens around every pair, so they are learnt once and the pair assembled from ids: each text is then tokenised once.
-        self.queries_cut = self.passages_cut = 0
-        marker = next((number for number in range(len(tokenizer)) if number not in set(tokenizer.all_special_ids)), None)
-        if marker is None:
-            raise InputError("the tokenizer has no ordinary tokens; give a model directory whose tokenizer is complete")
-        probe = tokenizer("", "", add_special_tokens=True)["input_ids"]
-        self.special = len(probe)
+        self.passages_cut = 0
+        self.prefix, self.middle, self.suffix = self._template()
+        self.special = len(self.prefix) + len(self.middle) + len(self.suffix)
+        self.uses_types = "token_type_ids" in tokenizer.model_input_names
         if query_tokens + self.special >= max_length:
-            raise InputError(f"--query-tokens {query_tokens} leaves no room for the passage in --max-length {max_length}; lower it")
-        self.prefix, self.middle, self.suffix, self.types = self._template()
+            raise InputError(f"--query-tokens {query_tokens} leaves no room for the passage in --max-length {max_length}; lower the one or raise the other")
 
-    def _template(self) -> tuple[list[int], list[int], list[int], tuple[int, int] | None]:
-        """The ids before the query, between query and passage, and after it, found by encoding a pair whose ids are known; and the token types of the two, for models that have them."""
-        first, second = self._ids(["a"])[0], self._ids(["b c"])[0]
-        whole = self.tokenizer("a", "b c", return_token_type_ids=True)
-        ids, types = whole["input_ids"], whole["token_type_ids"]
-        start = next(at for at in range(len(ids)) if ids[at : at + len(first)] == first)
-        end = start + len(first)
-        second_start = next(at for at in range(end, len(ids)) if ids[at : at + len(second)] == second)
-        uses_types = "token_type_ids" in self.tokenizer.model_input_names
-        return ids[:start], ids[end:second_start], ids[second_start + len(second) :], (types[end - 1], types[second_start]) if uses_types else None
+    def _template(self) -> tuple[list[int], list[int], list[int]]:
+        """The special ids before the query, between query and passage, and after it, learnt from a pair whose own ids are known; so each text is tokenised once, not once a pair."""
+        first, second = self._ids(["a", "b c"])
+        whole = self.tokenizer("a", "b c")["input_ids"]
+        special = set(self.tokenizer.all_special_ids)
+        start = next((at for at, token in enumerate(whole) if token not in special), 0)
+        middle = start + len(first)
+        passage = next((at for at in range(middle, len(whole)) if whole[at] not in special), 0)
+        if whole[start:middle] != first or whole[passage : passage + len(second)] != second:
+            raise InputError(f"the tokenizer {type(self.tokenizer).__name__} does not put special tokens around two plain texts, as cross-encoders need; give a checkpoint of another family")
+        return whole[:start], whole[middle:passage], whole[passage + len(second) :]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
-    def encode(self, queries: Sequence[str], passages: Sequence[str]) -> list[list[int]]:
-        """Ids of each pair, each distinct text tokenised once."""
-        query_ids = dict(zip(distinct := list(dict.fromkeys(queries)), self._ids(distinct), strict=True))
-        passage_ids = dict(zip(distinct := list(dict.fromkeys(passages)), self._ids(distinct), strict=True))
-        self.queries_cut += sum(len(ids) > self.query_tokens for ids in query_ids.values())
-        return [self.pair(query_ids[query], passage_ids[passage]) for query, passage in zip(queries, passages, strict=True)]
+    def _distinct(self, texts: Sequence[str]) -> dict[str, list[int]]:
+        distinct = list(dict.fromkeys(texts))
+        return dict(zip(distinct, self._ids(distinct), strict=True)) if distinct else {}
 
-    def pair(self, query: list[int], passage: list[int]) -> list[int]:
-        """The ids of one pair from the ids of its texts, cut to ``max_length``."""
+    def queries_cut(self, queries: Sequence[str]) -> int:
+        """How many of these lose tokens to ``query_tokens``."""
+        return sum(len(ids) > self.query_tokens for ids in self._distinct(queries).values())
+
+    def encode(self, queries: Sequence[str], passages: Sequence[str], spans: Spans | None = None) -> tuple[list[Encoded], list[int]]:
+        """The inputs of all pairs, each distinct text tokenised once, and the pair that each input belongs to.
+
+        A pair gives one input, or with ``spans`` (which gives the windows over so many passage tokens) one a window.
+        """
+        query_ids, passage_ids = self._distinct(queries), self._distinct(passages)
+        inputs: list[Encoded] = []
+        owners: list[int] = []
+        for pair, (query, passage) in enumerate(zip(queries, passages, strict=True)):
+            ids = passage_ids[passage]
+            for start, end in spans(len(ids)) if spans else [(0, len(ids))]:
+                inputs.append(self.assemble(query_ids[query], ids[start:end]))
+                owners.append(pair)
+        return inputs, owners
+
+    def assemble(self, query: list[int], passage: list[int]) -> Encoded:
+        """One input from the ids of its texts, cut to ``query_tokens`` and ``max_length``."""
         query = query[: self.query_tokens]
         room = self.max_length - self.special - len(query)
         self.passages_cut += len(passage) > room
-        return [*self.prefix, *query, *self.middle, *passage[:room], *self.suffix]
+        head = [*self.prefix, *query, *self.middle]
+        return Encoded([*head, *passage[:room], *self.suffix], len(head))
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length whose padded size (rows x longest) stays within ``token_budget``; a pair longer than the budget goes alone.
+    """Indices in batches of similar length whose padded size (rows x longest) stays within ``token_budget``; an input longer than the budget goes alone.
 
     Longest first, so that memory runs out at the start if it does.
     """
     batch: list[int] = []
     longest = 0
     for index in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
-        longest = longest or lengths[index]
         if batch and (len(batch) + 1) * longest > token_budget:
             yield batch
-            batch, longest = [], lengths[index]
+            batch = []
+        if not batch:
+            longest = lengths[index]
         batch.append(index)
     if batch:
         yield batch

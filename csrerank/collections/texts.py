@@ -1,0 +1,188 @@
+"""Texts by id for re-ranking: topics and documents out of an ir_datasets id, TSV or JSONL files, or a Lucene index that stores them."""
+
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from csrerank.errors import InputError
+from csrerank.files import read_lines
+
+TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "query", "question", "title")
+ID_FIELDS = ("_id", "id", "doc_id", "docid", "docno", "query_id", "qid", "pid")
+
+
+class Documents(Protocol):
+    """Documents by id. ``fingerprint`` names what they are for the journal."""
+
+    fingerprint: str
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """The texts of those of ``ids`` that exist."""
+        ...
+
+
+class Topics(NamedTuple):
+    """Topics ``id -> text``, and what they are for the journal."""
+
+    texts: Mapping[str, str]
+    fingerprint: str
+
+
+def default_text(record: Any, what: str) -> str:
+    """The text of an ir_datasets record: its ``default_text()``, which every class of ir_datasets has. Raises ``InputError`` where a class lacks it."""
+    give = getattr(record, "default_text", None)
+    if give is None:
+        raise InputError(f"{what}: {type(record).__name__} has no default_text(), so csrerank cannot tell which field to score; give --queries and --docs files")
+    return give()
+
+
+def dataset_topics(dataset_id: str) -> Topics:
+    """The topics of an ir_datasets id."""
+    from csrerank.collections.catalogue import load
+
+    dataset = load(dataset_id)
+    if not dataset.has_queries():
+        raise InputError(f"{dataset_id} has no queries; give a dataset with queries, or --queries FILE")
+    return Topics({query.query_id: default_text(query, dataset_id) for query in dataset.queries_iter()}, f"{dataset_id} queries")
+
+
+class DatasetDocuments:
+    """The documents of an ir_datasets id, from its document store."""
+
+    def __init__(self, dataset_id: str, context: bool = False) -> None:
+        """``context=True`` puts a sentence's paragraph behind it (XQuAD-R and en-qa, whose documents carry one); ``InputError`` where documents carry none."""
+        from csrerank.collections.catalogue import load
+
+        dataset = load(dataset_id)
+        if not dataset.has_docs():
+            raise InputError(f"{dataset_id} has no documents; give a dataset with documents, or --docs FILE")
+        if context and "context" not in dataset.docs_cls()._fields:
+            raise InputError(f"{dataset_id}: its documents carry no context; leave --context out")
+        self._store, self._id, self._context = dataset.docs_store(), dataset_id, context
+        self.fingerprint = f"{dataset_id} documents{' with context' if context else ''}"
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """The texts of those of ``ids`` that exist."""
+        found = self._store.get_many(ids)
+        return {doc_id: default_text(document, self._id) + (f" {document.context}" if self._context else "") for doc_id, document in found.items()}
+
+
+class FileDocuments:
+    """The documents of a TSV or JSONL file, indexed once by id in an SQLite file in the cache, so that memory stays flat."""
+
+    def __init__(self, path: str | Path, cache: Path) -> None:
+        self.fingerprint = file_hash(path)
+        store = cache / "documents" / f"{self.fingerprint}.sqlite"
+        if not store.exists():
+            _index_documents(path, store)
+        self._connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """The texts of those of ``ids`` that exist."""
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), 500):  # SQLite takes 999 parameters at least
+            some = ids[start : start + 500]
+            found.update(self._connection.execute(f"SELECT id, text FROM documents WHERE id IN ({','.join('?' * len(some))})", some))
+        return found
+
+
+class LuceneDocuments:
+    """The documents that a Lucene index stores (built with ``-storeRaw``, or by ``csrerank retrieve``)."""
+
+    def __init__(self, index: str | Path, analyzer: str | None = None) -> None:
+        from csrerank.retrieval.bm25 import BM25
+
+        self._searcher = BM25(index, analyzer)
+        self.fingerprint = f"index {Path(index).resolve()} {Path(index).stat().st_mtime_ns}"
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """The texts of those of ``ids`` that exist."""
+        texts = ((doc_id, self._searcher.stored_text(doc_id)) for doc_id in ids)
+        return {doc_id: text for doc_id, text in texts if text is not None}
+
+
+def file_topics(path: str | Path) -> Topics:
+    """The topics of a TSV or JSONL file. Raises ``InputError`` naming the line of a malformed or repeated topic."""
+    texts: dict[str, str] = {}
+    for number, topic, text in read_records(path):
+        if topic in texts:
+            raise InputError(f"{path}:{number}: topic {topic!r} stands there twice; remove one")
+        texts[topic] = text
+    if not texts:
+        raise InputError(f"{path}: no topics in it; give lines of id, tab, text")
+    return Topics(texts, file_hash(path))
+
+
+def read_records(path: str | Path) -> Iterator[tuple[int, str, str]]:
+    """Line number, id and text of each line of a TSV file (id, tab, text) or a JSONL file (an object with an id and a text; a title goes in front), plain or gzip.
+
+    Which of the two it is shows in the first line. Raises ``InputError`` naming the line of a malformed one.
+    """
+    parse: Callable[[str, str], tuple[str, str]] | None = None
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        parse = parse or (_from_json if line.lstrip().startswith("{") else _from_tsv)
+        identifier, text = parse(line, f"{path}:{number}")
+        if not identifier or any(character in identifier for character in " \t"):
+            raise InputError(f"{path}:{number}: the id {identifier!r} is empty or has white space in it, which a run cannot carry; rename it")
+        yield number, identifier, text
+
+
+def _from_tsv(line: str, where: str) -> tuple[str, str]:
+    identifier, tab, text = line.partition("\t")
+    if not tab:
+        raise InputError(f"{where}: no tab in this line; a TSV line is id, tab, text")
+    return identifier, text
+
+
+def _from_json(line: str, where: str) -> tuple[str, str]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON ({error}); each line of a JSONL file is one object") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{where}: not a JSON object; each line of a JSONL file is one object with an id and a text")
+    identifier = next((record[name] for name in ID_FIELDS if name in record), None)
+    text = next((record[name] for name in TEXT_FIELDS if isinstance(record.get(name), str)), None)
+    if not isinstance(identifier, (str, int)) or isinstance(identifier, bool):
+        raise InputError(f"{where}: no id in this object; name it one of {', '.join(ID_FIELDS)}")
+    if text is None:
+        raise InputError(f"{where}: no text in this object; name it one of {', '.join(TEXT_FIELDS)}")
+    title = record.get("title")
+    return str(identifier), f"{title} {text}" if isinstance(title, str) and title and title is not text else text
+
+
+def _index_documents(path: str | Path, store: Path) -> None:
+    store.parent.mkdir(parents=True, exist_ok=True)
+    work = store.with_suffix(f".{os.getpid()}.tmp")
+    work.unlink(missing_ok=True)
+    connection = sqlite3.connect(work)
+    try:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute("CREATE TABLE documents (id TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID")
+        for number, doc_id, text in read_records(path):
+            try:
+                connection.execute("INSERT INTO documents VALUES (?, ?)", (doc_id, text))
+            except sqlite3.IntegrityError:
+                raise InputError(f"{path}:{number}: document {doc_id!r} stands there twice; remove one") from None
+        connection.commit()
+        connection.close()
+        work.replace(store)
+    finally:
+        connection.close()
+        work.unlink(missing_ok=True)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content. Raises ``InputError`` where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None

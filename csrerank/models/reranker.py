@@ -1,0 +1,220 @@
+"""The cross-encoder: load a Hugging Face sequence-classification checkpoint, score (query, passage) pairs, re-rank."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from csrerank.errors import InputError
+from csrerank.models.batching import Encoded, PairEncoder, batches
+
+DEFAULT_MODEL = "default"
+PRECISIONS = ("auto", "fp32", "bf16")
+Candidate = TypeVar("Candidate")
+
+
+class Windows(NamedTuple):
+    """MaxP (Dai and Callan 2019): a passage longer than ``size`` tokens is scored window by window, a new one every ``stride`` tokens, and the best window counts."""
+
+    size: int
+    stride: int
+
+    @classmethod
+    def checked(cls, size: int, stride: int | None = None) -> "Windows":
+        """Windows of ``size`` tokens, by default overlapping by half; ``InputError`` where they would leave gaps or not advance."""
+        stride = stride if stride is not None else max(1, size // 2)
+        if not 1 <= stride <= size:
+            raise InputError(f"--window {size} with --stride {stride}: the stride must lie between 1 and the window")
+        return cls(size, stride)
+
+    def spans(self, length: int) -> list[tuple[int, int]]:
+        """The windows over ``length`` tokens; one, if they fit."""
+        if length <= self.size:
+            return [(0, length)]
+        starts = range(0, length - self.size + self.stride, self.stride)
+        return [(start, min(start + self.size, length)) for start in starts]
+
+
+class Settings(NamedTuple):
+    """How pairs are scored: ``max_length`` and ``query_tokens`` in tokens, ``batch_tokens`` in padded tokens a batch, ``windows`` for MaxP or None."""
+
+    max_length: int = 512
+    query_tokens: int = 64
+    batch_tokens: int = 8192
+    precision: str = "auto"
+    windows: Windows | None = None
+
+
+class Reranker:
+    """A cross-encoder with one logit, or two (the log-odds of the second then count).
+
+    Scores are the raw logits: unbounded, higher is better, comparable within one model only.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, settings: Settings = Settings(), device: str | None = None, directory: Path | None = None) -> None:  # noqa: B008 - immutable
+        import torch
+
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model, self.tokenizer, self.directory = model.eval().to(self.device), tokenizer, directory
+        limit = _position_limit(model, tokenizer)
+        if settings.max_length > limit:
+            raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
+        self.settings = settings._replace(precision=_resolve_precision(settings.precision, self.device))
+        self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
+        self._budget = settings.batch_tokens
+
+    @classmethod
+    def load(cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None) -> "Reranker":  # noqa: B008
+        """Load a checkpoint: ``default`` (the one that ships), a directory, or a name on the Hugging Face hub.
+
+        Raises ``InputError`` for an unknown name, a directory without a checkpoint, or a model that does not give one or two logits.
+        """
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils import logging
+
+        directory = find_model(name)
+        logging.set_verbosity_error()  # its loading report and progress bar are noise here
+        logging.disable_progress_bar()
+        try:
+            config = AutoConfig.from_pretrained(directory)
+            heads = config.architectures or []
+            if not any(head.endswith("ForSequenceClassification") for head in heads):
+                raise InputError(f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder")
+            if config.num_labels not in (1, 2):
+                raise InputError(f"{name}: {config.num_labels} logits where a re-ranker has one or two; give another checkpoint")
+            model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True)
+            tokenizer = AutoTokenizer.from_pretrained(directory)
+        except InputError:
+            raise
+        except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(f"{name}: cannot be loaded as a checkpoint ({first}); give a directory saved by transformers with safetensors, or a hub name") from error
+        path = Path(directory)
+        return cls(model, tokenizer, settings, device, path if path.is_dir() else None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the directory's weights, configuration and tokenizer (over the tensors, for a model that came from elsewhere)."""
+        digest = hashlib.sha256()
+        if self.directory is not None:
+            names = [path for path in sorted(self.directory.iterdir()) if path.suffix in (".safetensors", ".json", ".model", ".txt")]
+            for path in names:
+                digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        else:
+            for name, tensor in sorted(self.model.state_dict().items()):
+                digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def score_pairs(self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None) -> np.ndarray:
+        """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished.
+
+        Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns never mixes two batchings.
+        """
+        if not len(queries):
+            return np.zeros(0, np.float32)
+        inputs, owners = self.encoder.encode(queries, passages, self.settings.windows.spans if self.settings.windows else None)
+        owner = np.array(owners)
+        while True:
+            try:
+                logits = self._forward(inputs, owner, advance)
+                break
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or self._budget <= max(len(row.ids) for row in inputs):
+                    raise
+                self._budget //= 2
+                advance = None  # a second pass must not count pairs twice
+        scores = np.full(len(queries), -np.inf, np.float32)
+        np.maximum.at(scores, owner, logits)
+        return scores
+
+    def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
+        """Scores of ``texts`` for one query: float32 [texts]."""
+        return self.score_pairs([query] * len(texts), texts)
+
+    def rerank(self, query: str, candidates: Sequence[Candidate], text: Callable[[Candidate], str] = str) -> list[tuple[Candidate, float]]:
+        """The candidates with their scores, best first; ties keep the order given. ``text`` gets a candidate's text. The input is left as it is."""
+        scores = self.score(query, [text(candidate) for candidate in candidates])
+        order = sorted(range(len(candidates)), key=lambda at: -scores[at])
+        return [(candidates[at], float(scores[at])) for at in order]
+
+    def _forward(self, inputs: list[Encoded], owner: np.ndarray, advance: Callable[[int], object] | None) -> np.ndarray:
+        import torch
+
+        logits = np.zeros(len(inputs), np.float32)
+        finished = 0
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            for rows in batches([len(row.ids) for row in inputs], self._budget):
+                output = self.model(**self._padded([inputs[row] for row in rows])).logits.float()
+                logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()
+                finished += len(rows)
+                if advance is not None:  # windows of one pair are spread over batches: report in proportion
+                    pairs = int(owner[-1]) + 1
+                    advance(pairs * finished // len(inputs) - pairs * (finished - len(rows)) // len(inputs))
+        if not np.isfinite(logits).all():
+            raise InputError("the model gave a score that is not a number; the checkpoint is damaged, or needs --precision fp32")
+        return logits
+
+    def _padded(self, rows: list[Encoded]) -> dict[str, Any]:
+        import torch
+
+        width = max(len(row.ids) for row in rows)
+        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
+        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
+        for at, row in enumerate(rows):
+            length = len(row.ids)
+            ids[at, :length] = torch.tensor(row.ids)
+            mask[at, :length] = 1
+            types[at, row.split : length] = 1
+        tensors = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if self.encoder.uses_types else {})
+        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+def find_model(name: str | Path) -> str:
+    """The directory of ``name``, unpacked first for the default model; a hub name is given back as it is. Raises ``InputError`` where neither can be meant."""
+    if str(name) == DEFAULT_MODEL:
+        from csrerank.models.pack import cache_folder, default_pack, unpack
+
+        return str(unpack(default_pack(), cache_folder()))
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InputError(f"{name}: no config.json in this directory; give one saved by transformers")
+        return str(path)
+    if path.exists():
+        raise InputError(f"{name}: a file where a model directory is needed; give the directory")
+    if str(name).count("/") != 1 or str(name).startswith((".", "/")):
+        raise InputError(f"{name}: no such model; give 'default', a directory, or a hub name like owner/name")
+    return str(name)
+
+
+def _position_limit(model: Any, tokenizer: Any) -> int:
+    """Tokens the model takes: RoBERTa's kin count positions from the padding id + 1, and some tokenizers state no limit, or too high a one."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    embeddings = getattr(model.base_model, "embeddings", None)
+    offset = embeddings.padding_idx + 1 if hasattr(embeddings, "padding_idx") and model.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl") else 0
+    return min(positions - offset, tokenizer.model_max_length)
+
+
+def _resolve_precision(precision: str, device: Any) -> str:
+    import torch
+
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _cpu_has_bf16()
+    return ("bf16" if fast else "fp32") if precision == "auto" else precision
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself (elsewhere bf16 is emulated, and slower than fp32)."""
+    import torch
+
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

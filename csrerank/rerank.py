@@ -1,0 +1,328 @@
+"""The main job: a run comes in, a better run goes out. ``python -m csrerank.rerank`` is the command ``csrerank rerank``."""
+
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from csrerank.errors import InputError
+from csrerank.files import check_writable
+from csrerank.journal import Journal
+from csrerank.metadata import describe, versions, write_sidecar
+from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, read_run, write_run
+
+if TYPE_CHECKING:
+    from csrerank.collections.texts import Documents, Topics
+    from csrerank.models.reranker import Reranker, Settings
+
+# The unit of sorting, scoring and journal: so many pairs in run order. It must not depend on how a job was run, because the make-up of a batch moves the last bits of a score.
+WINDOW = 2048
+_LOOKUP = 4096  # documents asked of a store at once while checking
+
+
+class Report(NamedTuple):
+    """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents skipped as missing, and texts cut."""
+
+    topics: int
+    pairs: int
+    resumed: int
+    below: int
+    skipped: int
+    queries_cut: int
+    passages_cut: int
+
+    def summary(self, output: str) -> str:
+        """One line for a person."""
+        parts = [f"{output}: {self.topics} topics, {self.pairs} pairs re-ranked"]
+        parts += [f"{self.resumed} of them taken from the journal"] if self.resumed else []
+        parts += [f"{self.below} documents below --k kept their order"] if self.below else []
+        parts += [f"{self.skipped} documents without a text dropped"] if self.skipped else []
+        parts += [f"{self.queries_cut} queries cut (--query-tokens)"] if self.queries_cut else []
+        parts += [f"{self.passages_cut} passages cut (--max-length; --window scores them whole)"] if self.passages_cut else []
+        return "; ".join(parts)
+
+
+class Plan(NamedTuple):
+    """What a pass over the run found: its topics in order, the pairs to score, documents below k, and the missing documents and topics (to be skipped)."""
+
+    topics: list[str]
+    pairs: int
+    below: int
+    missing: frozenset[str]
+    skipped: int
+
+
+def rerank_run(
+    run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
+    data: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW,
+) -> Report:  # fmt: skip
+    """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar (``-``: standard output, no sidecar).
+
+    Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an ``InputError`` before anything is scored, or with
+    ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of ``window`` pairs; the same call goes on from it and gives the same bytes. The journal of a call with other
+    settings is refused.
+    """
+    started = datetime.now(UTC)
+    check_tag(tag)
+    if k < 1:
+        raise InputError(f"--k {k}: give 1 or more")
+    if output != "-":
+        check_writable(output)
+    with _seekable(run) as source:
+        plan = _plan(source, run, topics, documents, k, missing)
+        settings = _fingerprint(source, topics, documents, model, k, missing, window)
+        journal = Journal(None if output == "-" else Path(f"{output}.journal"), settings)
+        finished = False
+        try:
+            resumed = _score(source, plan, topics, documents, model, k, journal, window, quiet)
+            lines = _reranked(read_run(source), plan, journal, k)
+            write_run(output, lines, tag)
+            report = Report(len(plan.topics), plan.pairs, resumed, plan.below, plan.skipped, model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]), journal.passages_cut)
+            if output != "-":
+                write_sidecar(output, describe(_method(report, settings, model_name, k), {**(data or {}), "first stage": {"run": Path(run).name, "sha256": settings["run"]}}, started, tag))
+            finished = True
+        finally:
+            journal.close(finished)
+    return report
+
+
+def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
+    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "windows")}
+    return {
+        "retrieval": [{"name": "first stage"}, {"name": "csrerank", "method": "cross-encoder re-ranking", "model": model_name, "model sha256": settings["model"], "reranks": k, "seed": None, **scoring}],
+        "counts": report._asdict(),
+    }
+
+
+@contextmanager
+def _seekable(run: str | Path) -> Iterator[str | Path]:
+    """A run that can be read more than once: standard input is copied to a temporary file first."""
+    if run != "-":
+        yield run
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder) / "standard-input"
+        with copy.open("wb") as file:
+            for block in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
+                file.write(block)
+        yield copy
+
+
+def _plan(source: str | Path, shown: str | Path, topics: "Topics", documents: "Documents", k: int, missing: str) -> Plan:
+    """Check that every topic and every document to be scored has a text; the run itself is validated by reading it whole."""
+    order: list[str] = []
+    without: set[str] = set()
+    lacking: list[str] = []
+    pairs = below = skipped = 0
+    name = "standard input" if shown == "-" else shown
+
+    def asked() -> Iterator[str]:
+        nonlocal pairs, below, skipped
+        for ranking in read_run(source):
+            if ranking.topic not in topics.texts:
+                lacking.append(ranking.topic)
+                skipped += len(ranking.docs)
+                continue
+            order.append(ranking.topic)
+            pairs += len(ranking.docs[:k])
+            below += len(ranking.docs[k:])
+            yield from ranking.docs[:k]
+
+    rows: list[str] = []
+    known: set[str] = set()
+    stream = asked()
+    while rows := list(islice(stream, _LOOKUP)):
+        new = [doc for doc in dict.fromkeys(rows) if doc not in known]
+        found = documents.texts(new)
+        without.update(doc for doc in new if doc not in found)
+        known = set(rows) if len(known) > 20 * _LOOKUP else known | set(rows)  # bounded: memory stays flat, at worst a document is asked for again
+        skipped += sum(doc in without for doc in rows)
+        pairs -= sum(doc in without for doc in rows)
+    if missing != "skip" and lacking:
+        raise InputError(f"{name}: topic {lacking[0]!r}{_others(len(lacking))} has no text in the topics given; check that run and topics belong together, or give --missing skip")
+    if missing != "skip" and without:
+        raise InputError(f"{name}: document {min(without)!r}{_others(len(without))} is not in the collection; check that run and collection belong together, or give --missing skip")
+    if not pairs:
+        raise InputError(f"{name}: nothing to re-rank: no topic and document of the run has a text; check that run and collection belong together")
+    return Plan(order, pairs, below, frozenset(without), skipped)
+
+
+def _others(count: int) -> str:
+    return f" (and {count - 1} more)" if count > 1 else ""
+
+
+def _fingerprint(source: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int) -> dict[str, Any]:
+    """Everything that makes the scores. The tag and the output's name do not."""
+    with open(source, "rb") as file:
+        run = hashlib.file_digest(file, "sha256").hexdigest()
+    settings = model.settings
+    import torch
+
+    return {
+        "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "windows": list(settings.windows) if settings.windows else None,
+        "device": model.device.type, "threads": torch.get_num_threads(), "versions": versions(),
+    }  # fmt: skip
+
+
+def _score(source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, journal: Journal, window: int, quiet: bool) -> int:
+    """Score every window that the journal lacks; gives the number of pairs that it had."""
+    from tqdm import tqdm
+
+    resumed = sum(map(len, journal.windows.values()))
+    with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
+        for number, pairs in enumerate(_windows(_pairs(read_run(source), plan, k), window)):
+            if number not in journal.windows:
+                texts = documents.texts(list(dict.fromkeys(doc for _, doc in pairs)))
+                cut = model.encoder.passages_cut
+                scores = model.score_pairs([topics.texts[topic] for topic, _ in pairs], [texts[doc] for _, doc in pairs], bar.update)
+                journal.add(number, scores, model.encoder.passages_cut - cut)
+    return resumed
+
+
+def _pairs(rankings: Iterable[TopicRun], plan: Plan, k: int) -> Iterator[tuple[str, str]]:
+    kept = set(plan.topics)
+    return ((ranking.topic, doc) for ranking in rankings if ranking.topic in kept for doc in ranking.docs[:k] if doc not in plan.missing)
+
+
+def _windows(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    stream = iter(pairs)
+    while window := list(islice(stream, size)):
+        yield window
+
+
+def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int) -> Iterator[TopicRun]:
+    """The output's topics: scores are dealt out in the order in which pairs were taken."""
+    kept = set(plan.topics)
+    scores = np.concatenate([journal.windows[number] for number in range(len(journal.windows))])
+    at = 0
+    for ranking in rankings:
+        if ranking.topic not in kept:
+            continue
+        head = [doc for doc in ranking.docs[:k] if doc not in plan.missing]
+        mine = scores[at : at + len(head)].tolist()
+        at += len(head)
+        order = sorted(range(len(head)), key=lambda place: -mine[place])  # noqa: B023 - used within the turn
+        floor = min(mine, default=0.0)
+        tail = ranking.docs[k:]
+        yield TopicRun(ranking.topic, [head[place] for place in order] + tail, [mine[place] for place in order] + [floor - 1 - step for step in range(len(tail))])
+
+
+class Sources(NamedTuple):
+    """Where a job's texts come from: an ir_datasets id, TSV or JSONL files of topics and documents, a Lucene index; files and index go before the id."""
+
+    dataset: str | None = None
+    topics: str | None = None
+    documents: str | None = None
+    index: str | None = None
+    analyzer: str | None = None
+    context: bool = False
+
+
+def rerank(run: str | None, output: str | None, sources: Sources, model: str, settings: "Settings", *, device: str | None = None, say: Callable[[str], None], **options: Any) -> tuple[str, Report]:
+    """Resolve names to texts and a model, then :func:`rerank_run`; without a ``run``, search ``sources.index`` with its topics first. Gives the output's name and the report.
+
+    A dataset that is not named is taken from the run's metadata sidecar, which ``say`` is told.
+    """
+    from csrerank.metadata import dataset_of
+
+    if run is None and not (sources.topics and sources.index):
+        raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
+    if run is None and output is None:
+        raise InputError("--output is needed where there is no --run to name it after; give a file, or - for standard output")
+    if run is not None and run != "-":
+        next(iter(read_run(run)))  # a run that cannot be read is said before anything else
+    target = output or _free_output(str(run))
+    if run is not None and run != "-" and Path(run).exists() and Path(target).exists() and Path(run).samefile(target):
+        raise InputError(f"{target}: the output would overwrite the run that it is made from; give another --output")
+    dataset = sources.dataset
+    if run is not None and dataset is None and not (sources.topics and (sources.documents or sources.index)):
+        dataset = dataset_of(run) if run != "-" else None
+        if dataset is None:
+            raise InputError(f"{'standard input' if run == '-' else run}: no texts to score: give --dataset ID (or --queries and --docs files); the run has no sidecar that names one")
+        say(f"dataset {dataset} (from the run's metadata)")
+    if output != "-":
+        check_writable(target)
+    topics, documents = _texts(sources._replace(dataset=dataset))
+    with _first_stage(run, sources, topics, int(options["k"])) as source:
+        from csrerank.models.reranker import Reranker
+
+        reranker = Reranker.load(model, settings, device)
+        data = {"test collection": {"name": dataset, "ir_datasets": dataset} if dataset else {"topics": sources.topics, "documents": sources.documents or sources.index}}
+        return target, rerank_run(source, target, topics, documents, reranker, data=data, model_name=model, **options)
+
+
+def _texts(sources: Sources) -> tuple["Topics", "Documents"]:
+    from csrerank.collections import texts
+    from csrerank.models.pack import cache_folder
+
+    documents: Documents
+    if sources.documents and sources.index:
+        raise InputError("--docs and --index both give documents; leave one out")
+    if sources.documents:
+        documents = texts.FileDocuments(sources.documents, cache_folder())
+    elif sources.index:
+        documents = texts.LuceneDocuments(sources.index, sources.analyzer)
+    elif sources.dataset:
+        documents = texts.DatasetDocuments(sources.dataset, sources.context)
+    else:
+        raise InputError("no documents: give --dataset ID, --docs FILE or --index FOLDER")
+    if sources.context and (sources.documents or sources.index):
+        raise InputError("--context is for collections whose documents carry one; leave it out with --docs and --index")
+    if sources.topics:
+        return texts.file_topics(sources.topics), documents
+    if sources.dataset:
+        return texts.dataset_topics(sources.dataset), documents
+    raise InputError("no topics: give --dataset ID or --queries FILE")
+
+
+@contextmanager
+def _first_stage(run: str | None, sources: Sources, topics: "Topics", k: int) -> Iterator[str | Path]:
+    """The run, or the BM25 run of the index with the topics where there is none."""
+    if run is not None:
+        yield run
+        return
+    from csrerank.retrieval.bm25 import BM25
+
+    with TemporaryDirectory() as folder:
+        found = BM25(str(sources.index), sources.analyzer).search(topics.texts.items(), k)
+        if not write_run(Path(folder) / "bm25.trec", (ranking for ranking in found if ranking.docs), "bm25"):
+            raise InputError(f"{sources.index}: no topic of {sources.topics} matches anything; check that both are in one language, and --analyzer")
+        yield Path(folder) / "bm25.trec"
+
+
+def _free_output(run: str) -> str:
+    """:func:`default_output`, unless something lies there that csrerank did not make."""
+    from csrerank.metadata import sidecar
+
+    output = default_output(run)
+    if output != "-" and Path(output).exists() and not sidecar(output).exists():
+        raise InputError(f"{output}: exists and is not csrerank's; give --output (this name to overwrite it)")
+    return output
+
+
+def default_output(run: str | Path) -> str:
+    """Where the result goes when nothing is said: ``bm25.trec`` gives ``bm25.reranked.trec`` beside it; standard input gives standard output."""
+    if str(run) == "-":
+        return "-"
+    path = Path(run)
+    suffixes = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    return str(path.with_name(path.name.removesuffix(suffixes) + ".reranked" + suffixes))
+
+
+def main(args: list[str] | None = None) -> None:
+    """``python -m csrerank.rerank``."""
+    from csrerank.cli import run_command
+
+    run_command(["rerank", *(sys.argv[1:] if args is None else args)])
+
+
+if __name__ == "__main__":
+    main()
