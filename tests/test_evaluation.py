@@ -123,6 +123,10 @@ def test_by_hand(name: str, value: float) -> None:
     assert score(HAND_RUN, HAND_QRELS, name) == {"1": pytest.approx(value, abs=1e-12)}
 
 
+def test_ideal_ranking_is_longer_than_a_short_run() -> None:
+    assert score({"1": {"b": 1.0}}, HAND_QRELS, "nDCG") == {"1": pytest.approx(2 / IDEAL, abs=1e-12)}
+
+
 def test_rr_is_cut_at_its_cutoff() -> None:
     rankings = {"1": {f"d{rank:02}": -float(rank) for rank in range(1, 21)}}
     assert score(rankings, {"1": {"d10": 1}}, "RR@10") == {"1": pytest.approx(1 / 10)}

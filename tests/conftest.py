@@ -1,0 +1,59 @@
+"""Fixtures: a cache and an ir_datasets home of the session's own, a toy checkpoint, and the command line as a process."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# ir_datasets reads its home when it is imported, which test modules do: so this comes before any fixture.
+_SESSION = Path(tempfile.mkdtemp(prefix="csrerank-tests-"))
+REAL_DOWNLOADS = Path(__file__).parents[2] / "shared" / "data" / "downloads"
+os.environ["IR_DATASETS_HOME"] = str(_SESSION / "ir_datasets")
+os.environ["CSRERANK_CACHE"] = str(_SESSION / "cache")
+(_SESSION / "ir_datasets").mkdir()
+if REAL_DOWNLOADS.is_dir():
+    (_SESSION / "ir_datasets" / "downloads").symlink_to(REAL_DOWNLOADS)
+
+needs_real_data = pytest.mark.skipif(not REAL_DOWNLOADS.is_dir(), reason="the real data sets are not at hand")
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_sessionfinish() -> None:
+    """Leave nothing behind."""
+    import shutil
+
+    shutil.rmtree(_SESSION, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy checkpoint with one logit."""
+    from toy import build_checkpoint
+
+    return build_checkpoint(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def toy_encoder(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Path:
+    """The toy checkpoint without its head, as a bi-encoder."""
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("toy-encoder")
+    AutoModel.from_pretrained(toy_model, add_pooling_layer=False).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(toy_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Run ``csrerank ARGS`` as a process of its own; ``input`` is its standard input (text)."""
+
+    def run(*args: object, input: str | None = None, cwd: Path | None = None, timeout: int = 120) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run([sys.executable, "-m", "csrerank", *map(str, args)], input=input, capture_output=True, text=True, cwd=cwd, timeout=timeout)
+
+    return run
