@@ -125,10 +125,7 @@ def text_lines(block: bytes, first: int, name: str) -> Iterator[tuple[int, str]]
     :raises InputError: at the first line that is not plain text, after the lines before it.
     """
     lines: Iterable[str]
-    if is_plain(block):
-        lines = block.decode()[:-1].split("\n")
-    else:
-        lines = (_text(line, number, name) for number, line in enumerate(block[:-1].split(b"\n"), first))
+    lines = block.decode()[:-1].split("\n") if is_plain(block) else (_text(line, number, name) for number, line in enumerate(block[:-1].split(b"\n"), first))
     for number, text in enumerate(lines, first):
         if text.strip(" \t"):
             yield number, text
@@ -179,7 +176,7 @@ def atomic(target: str | Path, mode: str = "wb") -> Iterator[BinaryIO]:
     if str(target) == "-" or _is_device(target):
         check_writable(target)
         with _disk_space(target), tempfile.TemporaryFile() as spool:
-            yield spool  # type: ignore[misc]
+            yield spool
             spool.seek(0)
             _pour(iter(partial(spool.read, _CHUNK), b""), target)
         return

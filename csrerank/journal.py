@@ -1,6 +1,7 @@
 """The journal of a re-ranking job: the scores of each finished window of pairs, so that a killed job goes on where it was, under a fingerprint of everything that made them.
 
-Layout: one line of JSON (the fingerprint), then records of ``<window: u32> <pairs: u32> <passages cut: u32> <CRC-32 of the scores: u32> <scores: float32 each>``, little-endian. A record that the kill cut short is dropped.
+Layout: one line of JSON (the fingerprint), then records of
+``<window: u32> <pairs: u32> <passages cut: u32> <CRC-32 of the scores: u32> <scores: float32 each>``, little-endian. A record that the kill cut short is dropped.
 """
 
 import fcntl
@@ -29,7 +30,7 @@ class Journal:
         self._file: BinaryIO | None = None
         if path is None:
             return
-        self._lock(path)
+        self._file = self._locked(path)
         header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
         good = self._read(path, dict(fingerprint))
         self._file.truncate(good)
@@ -37,13 +38,15 @@ class Journal:
         if good == 0:
             self._file.write(header)
 
-    def _lock(self, path: Path) -> None:
+    @staticmethod
+    def _locked(path: Path) -> BinaryIO:
         # Makes the file if need be and leaves one that is there as it is; writing goes through the same descriptor, so that the lock covers it.
-        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"{path}: another job is writing this journal; wait for it, or give another --output") from None
+        return file
 
     def _read(self, path: Path, fingerprint: dict[str, Any]) -> int:
         """Load the whole records and give the length of the part that is sound; 0 where the header itself was cut short."""

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from csrerank import trec
 from csrerank.errors import InputError
+from csrerank.files import atomic, packed, put_lines, read_lines, source_name, target_name
 from csrerank.trec import TopicLines, TopicRun
 
 MOST_FINDINGS = 20
@@ -63,7 +64,7 @@ def check_run(source: str | Path, profile: str, topics: Collection[str] | None =
     :raises InputError: if the profile is unknown.
     """
     rules = find_profile(profile)
-    findings = _findings(source, rules, trec.source_name(source), topics)
+    findings = _findings(source, rules, source_name(source), topics)
     first = list(islice(findings, MOST_FINDINGS))
     more = sum(1 for _ in findings)
     return [*first, f"… and {more} more"] if more else first
@@ -82,13 +83,10 @@ def export_run(source: str | Path, target: str | Path, profile: str, tag: str | 
     rules = find_profile(profile)
     if tag is not None:
         _check_tag(tag, rules)
-    name = trec.target_name(target)
-    lines = 0
-    with trec.atomic(target, "w+b") as file:
-        with trec.packed(file, target) as out:
-            for chunk in _exported(source, rules, tag, name):
-                lines += chunk.count(b"\n")
-                out.write(chunk)
+    name = target_name(target)
+    with atomic(target, "w+b") as file:
+        with packed(file, target) as out:
+            lines = put_lines(_exported(source, rules, tag, name), out)
         file.seek(0)
         finding = next(_findings(file, rules, name, None), None)
         if finding is not None:
@@ -181,7 +179,7 @@ def _tab_topics(source: str | Path | BinaryIO, name: str) -> Iterator[TopicLines
 
 
 def _tab_rows(source: str | Path | BinaryIO, name: str) -> Iterator[tuple[int, str, str, int]]:
-    for number, text in trec.read_lines(source, name=name):
+    for number, text in read_lines(source, name=name):
         columns = text.split("\t")
         if len(columns) != 3:
             count = len(trec.split_columns(text))

@@ -4,6 +4,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -215,7 +216,8 @@ def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int
         yield TopicRun(ranking.topic, [head[place] for place in order] + tail, [mine[place] for place in order] + [floor - 1 - step for step in range(len(tail))])
 
 
-class Sources(NamedTuple):
+@dataclass(frozen=True)
+class Sources:
     """Where a job's texts come from: an ir_datasets id, TSV or JSONL files of topics and documents, a Lucene index; files and index go before the id."""
 
     dataset: str | None = None
@@ -250,7 +252,7 @@ def rerank(run: str | None, output: str | None, sources: Sources, model: str, se
         say(f"dataset {dataset} (from the run's metadata)")
     if output != "-":
         check_writable(target)
-    topics, documents = _texts(sources._replace(dataset=dataset))
+    topics, documents = _texts(replace(sources, dataset=dataset))
     with _first_stage(run, sources, topics, int(options["k"])) as source:
         from csrerank.models.reranker import Reranker
 

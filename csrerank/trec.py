@@ -1,47 +1,33 @@
 """Read, check and write TREC runs and qrels: the only reader and writer of those files."""
 
-import errno
-import gzip
-import os
 import re
-import secrets
-import shlex
-import stat
-import sys
-import tempfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import partial
 from itertools import compress, islice, pairwise
 from math import isfinite, isnan
 from operator import ge, gt, index, lt, ne
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
 from csrerank.errors import InputError
+from csrerank.files import (
+    Readable,
+    blocks,
+    is_plain,
+    opened,
+    read_lines,
+    refuse_empty,
+    shell_name,
+    source_name,
+    target_name,
+    text_lines,
+    write_lines,
+)
 
 DEFAULT_TAG = "csrerank"
 RUN_COLUMNS = "qid Q0 docid rank score tag"
 QRELS_COLUMNS = "topic iter docid grade"
-_CHUNK = 1 << 17
-_LONGEST_LINE = 1 << 20
 _UNFIT = re.compile(r"[ \t\n\r\v\f\0]")
-_MARK = b"\xef\xbb\xbf"
-_FIRST_BYTES = {
-    _MARK: r"starts with a UTF-8 byte order mark; remove it with sed -i '1s/^\xEF\xBB\xBF//' FILE",
-    b"\xff\xfe": "is UTF-16 text (byte order mark FF FE); convert it with iconv -f UTF-16 -t UTF-8 FILE",
-    b"\xfe\xff": "is UTF-16 text (byte order mark FE FF); convert it with iconv -f UTF-16 -t UTF-8 FILE",
-    b"\x1f\x8b": "is gzip inside gzip, not text; unpack it once with gunzip",
-    b"BZh": "is a binary file (bzip2), not text; unpack it with bunzip2",
-    b"\xfd7zXZ": "is a binary file (xz), not text; unpack it with unxz",
-    b"\x28\xb5\x2f\xfd": "is a binary file (zstandard), not text; unpack it with unzstd",
-    b"PK\x03\x04": "is a binary file (zip), not text; unpack it with unzip",
-    b"PAR1": "is a binary file (Parquet), not text; write it out as text",
-    b"%PDF": "is a binary file (PDF), not text; name the run or qrels file itself",
-    b"\x7fELF": "is a binary file (a program), not text; name the run or qrels file itself",
-}
 
 
 class TopicRun(NamedTuple):
@@ -62,28 +48,6 @@ class TopicLines(NamedTuple):
     literals: list[bytes]
     tags: list[bytes]
     numbers: list[int]
-
-
-class _Rows(NamedTuple):
-    """Some lines of a run as columns, in the order of TopicLines."""
-
-    topics: list[bytes]
-    docs: list[str]
-    scores: list[float]
-    ranks: list[int]
-    literals: list[bytes]
-    tags: list[bytes]
-    numbers: Sequence[int]
-
-
-def source_name(source: str | Path) -> str:
-    """Name a source in messages: its path, or "standard input" for "-"; always one line."""
-    return "standard input" if str(source) == "-" else _printable(str(source))
-
-
-def target_name(target: str | Path) -> str:
-    """Name a target in messages: its path, or "standard output" for "-"; always one line."""
-    return "standard output" if str(target) == "-" else _printable(str(target))
 
 
 def read_run(source: str | Path, *, allow_empty: bool = False) -> Iterator[TopicRun]:
@@ -108,33 +72,27 @@ def read_topic_lines(source: str | Path | BinaryIO, *, allow_empty: bool = False
     :param name: what messages call the source.
     :raises InputError: as read_run does; the topics before the one that breaks the format are yielded first.
     """
-    with _opened(source, name) as (stream, shown):
-        seen: dict[bytes, int] = {}
-        lines: TopicLines | None = None
-        current = b""
-        for first, block in _blocks(stream, shown):
-            rows, error = _rows(block, first, shown)
-            count = len(rows.topics)
-            changes = compress(range(1, count), map(ne, rows.topics, islice(rows.topics, 1, None)))
-            for start, end in pairwise([0, *changes, count] if count else []):
-                topic = rows.topics[start]
-                if lines is None or topic != current:
-                    if lines is not None:
-                        refuse_duplicates(lines.topic, lines.docs, lines.numbers, shown)
-                        yield lines
-                    if topic in seen:
-                        refuse_split(topic.decode(), seen[topic], rows.numbers[start], shown)
-                    seen[topic] = rows.numbers[start]
-                    current, lines = topic, TopicLines(topic.decode(), [], [], [], [], [], [])
-                for column, part in zip(lines[1:], rows[1:], strict=True):
-                    column.extend(part[start:end])  # type: ignore[attr-defined, index]
-            if error is not None:
-                raise error
-        if lines is not None:
-            refuse_duplicates(lines.topic, lines.docs, lines.numbers, shown)
-            yield lines
-        elif not allow_empty:
-            _refuse_empty(shown)
+    shown = name or source_name(source)
+    first_lines: dict[str, int] = {}
+    lines: TopicLines | None = None
+    with opened(source, shown) as stream:
+        for part in _parts(stream, shown):
+            if lines is not None and part.topic == lines.topic:
+                for column, more in zip(lines[1:], part[1:], strict=True):
+                    column.extend(more)  # type: ignore[attr-defined, arg-type]
+                continue
+            if lines is not None:
+                refuse_duplicates(lines.topic, lines.docs, lines.numbers, shown)
+                yield lines
+            if part.topic in first_lines:
+                refuse_split(part.topic, first_lines[part.topic], part.numbers[0], shown)
+            first_lines[part.topic] = part.numbers[0]
+            lines = part
+    if lines is not None:
+        refuse_duplicates(lines.topic, lines.docs, lines.numbers, shown)
+        yield lines
+    elif not allow_empty:
+        refuse_empty(shown)
 
 
 def ranked(lines: TopicLines) -> TopicRun:
@@ -147,23 +105,6 @@ def ranked(lines: TopicLines) -> TopicRun:
         return TopicRun(lines.topic, lines.docs, scores)
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], ranks[i]))
     return TopicRun(lines.topic, [lines.docs[i] for i in order], [scores[i] for i in order])
-
-
-def read_lines(source: str | Path | BinaryIO, *, allow_empty: bool = False, name: str | None = None) -> Iterator[tuple[int, str]]:
-    """Yield (line number from 1, text without its end) for each line that is not blank.
-
-    :raises InputError: where the bytes are not lines of UTF-8 text, or (unless ``allow_empty``) where there is no line.
-    """
-    with _opened(source, name) as (stream, shown):
-        empty = True
-        for first, block in _blocks(stream, shown):
-            for number, line in enumerate(block.split(b"\n")[:-1], first):
-                text = _text(line, number, shown)
-                if text.strip(" \t"):
-                    empty = False
-                    yield number, text
-        if empty and not allow_empty:
-            _refuse_empty(shown)
 
 
 def read_qrels(source: str | Path) -> dict[str, dict[str, int]]:
@@ -209,7 +150,7 @@ def write_run(target: str | Path, topics: Iterable[TopicRun], tag: str = DEFAULT
         as float32, a target that cannot be written.
     """
     check_tag(tag)
-    return _write(target, format_run(topics, tag, target_name(target)))
+    return write_lines(format_run(topics, tag, target_name(target)), target)
 
 
 def write_qrels(target: str | Path, qrels: Mapping[str, Mapping[str, int]]) -> int:
@@ -217,70 +158,13 @@ def write_qrels(target: str | Path, qrels: Mapping[str, Mapping[str, int]]) -> i
 
     :raises InputError: an id that is no single token, a grade that is no integer, a target that cannot be written.
     """
-    return _write(target, _format_qrels(qrels, target_name(target)))
+    return write_lines(_format_qrels(qrels, target_name(target)), target)
 
 
 def check_tag(tag: str) -> None:
     """Raise InputError unless the tag is one token; profiles ask for more."""
-    if not tag or _UNFIT.search(tag) or not _encodes(tag):
+    if not _is_token(tag):
         raise InputError(f"tag {_quoted(tag)} is not one token; give one without white space, for instance {DEFAULT_TAG}")
-
-
-def check_writable(target: str | Path) -> None:
-    """Raise InputError if ``target`` could not be written now, so that a long job fails before it starts."""
-    if str(target) == "-":
-        return
-    if _is_device(target):
-        if not os.access(target, os.W_OK):
-            raise InputError(f"{target_name(target)}: no permission to write; choose another target")
-        return
-    temporary, descriptor = _create_beside(target)
-    os.close(descriptor)
-    os.unlink(temporary)
-
-
-@contextmanager
-def atomic(target: str | Path, mode: str = "wb") -> Iterator[BinaryIO]:
-    """Open a temporary file that becomes ``target`` by rename when the block ends, and vanishes if the block raises.
-
-    It lies in the same folder, is synced before the rename, and keeps the permissions of a file that it replaces; a
-    symbolic link stays and its file is replaced. Standard output ("-") and devices, which cannot be renamed to, get the
-    bytes at the end of the block.
-
-    :param mode: "wb", or "w+b" to read back what was written.
-    :raises InputError: if ``target`` cannot be written or the disk is full.
-    """
-    if mode not in ("wb", "w+b"):
-        raise ValueError(f"mode {mode!r}: atomic opens wb or w+b")
-    if str(target) == "-" or _is_device(target):
-        check_writable(target)
-        with tempfile.TemporaryFile() as spool:
-            yield spool  # type: ignore[misc]
-            spool.seek(0)
-            _pour(target, iter(partial(spool.read, _CHUNK), b""))
-        return
-    path = os.path.realpath(target)
-    temporary, descriptor = _create_beside(target)
-    try:
-        with open(descriptor, mode) as file:
-            yield file  # type: ignore[misc]
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{target_name(target)}: no space left on the disk; free some and run again") from error
-        raise
-
-
-def packed(file: BinaryIO, target: str | Path) -> AbstractContextManager[IO[bytes]]:
-    """Give ``file`` to write to, compressing if ``target`` ends in ".gz"; leaving the block does not close ``file``."""
-    if str(target).endswith(".gz"):
-        # No name and no time in the header: the same run gives the same bytes.
-        return gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)  # type: ignore[return-value]
-    return nullcontext(file)
 
 
 def format_run(topics: Iterable[TopicRun], tag: str, name: str) -> Iterator[bytes]:
@@ -290,18 +174,15 @@ def format_run(topics: Iterable[TopicRun], tag: str, name: str) -> Iterator[byte
         check_ranking(topic, docs, seen, name)
         if not docs:
             continue
-        texts = _decimals(topic, docs, scores, name)
-        rows = zip(docs, texts, strict=True)
-        yield "".join([f"{topic} Q0 {doc} {rank} {text} {tag}\n" for rank, (doc, text) in enumerate(rows, 1)]).encode()
+        rows = enumerate(zip(docs, _decimals(topic, docs, scores, name), strict=True), 1)
+        yield "".join([f"{topic} Q0 {doc} {rank} {score} {tag}\n" for rank, (doc, score) in rows]).encode()
 
 
 def check_ranking(topic: str, docs: Sequence[str], seen: set[str], name: str) -> None:
     """Raise InputError unless the ids are distinct single tokens and the topic is not in ``seen``; then add it there."""
-    ids = [topic, *docs]
-    joined = " ".join(ids)
     # One search over all ids is ten times faster than one an id.
-    if not all(ids) or joined.count(" ") != len(docs) or _UNFIT.search(joined.replace(" ", "")) or not _encodes(joined):
-        bad = next(one for one in ids if not one or _UNFIT.search(one) or not _encodes(one))
+    if not (all(docs) and _is_token(topic) and (not docs or _is_token("".join(docs)))):
+        bad = next(one for one in (topic, *docs) if not _is_token(one))
         raise InputError(
             f"{name}: topic {_quoted(topic)}: id {_quoted(bad)} is empty, has white space or a NUL, or is not valid text; rename it"
         )
@@ -335,145 +216,71 @@ def refuse_duplicates(topic: str, docs: Sequence[str], numbers: Sequence[int], n
 
 def refuse_split(topic: str, first: int, number: int, name: str) -> NoReturn:
     """Raise the InputError for a topic that comes back after others."""
-    file = "FILE" if name == "standard input" else shlex.quote(name)
     raise InputError(
         f"{name}:{number}: topic {_quoted(topic)} comes again after other topics, first on line {first}; "
-        f"group its lines with sort -s -k1,1 {file}"
+        f"group its lines with sort -s -k1,1 {shell_name(name)}"
     )
 
 
-class _Joined:
-    """A stream whose first bytes have been read already."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self.head, self.stream = head, stream
-
-    def read(self, size: int = -1) -> bytes:
-        head, self.head = self.head, b""
-        return head + self.stream.read(max(size - len(head), 0) if size >= 0 else -1)
+def _parts(stream: Readable, name: str) -> Iterator[TopicLines]:
+    """Yield the lines of a run in file order, in parts that each belong to one topic."""
+    for first, block in blocks(stream, name):
+        parts = _parts_at_once(block, first)
+        yield from _parts_by_line(block, first, name) if parts is None else parts
 
 
-@contextmanager
-def _opened(source: str | Path | BinaryIO, name: str | None) -> Iterator[tuple[Any, str]]:
-    """Open a source for reading, gunzipped if its first bytes say so, and name it."""
-    if isinstance(source, str | Path):
-        shown = name or source_name(source)
-        stream: Any
-        if str(source) == "-":
-            yield _unzipped(sys.stdin.buffer, shown), shown
-            return
-        try:
-            stream = open(source, "rb")  # noqa: SIM115 (the error message is for opening only)
-        except FileNotFoundError:
-            raise InputError(f"{shown}: no such file; check the path") from None
-        except IsADirectoryError:
-            raise InputError(f"{shown}: is a directory; name a file in it") from None
-        except PermissionError:
-            raise InputError(f"{shown}: no permission to read; allow it with chmod u+r") from None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{shown}: cannot be opened ({_reason(error)}); check the path") from error
-        with stream:
-            yield _unzipped(stream, shown), shown
-    else:
-        shown = name or "stream"
-        yield _unzipped(source, shown), shown
-
-
-def _unzipped(stream: BinaryIO, name: str) -> Any:
-    head = _read(stream, 2, name)
-    if len(head) == 1:
-        head += _read(stream, 1, name)
-    joined = _Joined(head, stream)
-    return gzip.GzipFile(fileobj=joined, mode="rb") if head == b"\x1f\x8b" else joined  # type: ignore[call-overload]
-
-
-def _read(stream: Any, size: int, name: str) -> bytes:
-    try:
-        return stream.read(size)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{name}: truncated or damaged gzip file ({_reason(error)}); fetch it again and try gzip -t") from error
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({_reason(error)}); check the file and its disk") from error
-
-
-def _blocks(stream: Any, name: str) -> Iterator[tuple[int, bytes]]:
-    """Yield (number of the first line, whole lines each ended by LF), a chunk at a time."""
-    number, rest = 1, b""
-    chunk = _read(stream, _CHUNK, name)
-    _refuse_first_bytes(chunk, name)
-    while chunk or rest:
-        chunk = chunk or b"\n"  # the last line may lack its end
-        end = chunk.find(b"\n")
-        if len(rest) + (end if end >= 0 else len(chunk)) > _LONGEST_LINE:
-            raise InputError(f"{name}:{number}: a line of more than 1 MB: this looks like a binary file, not text; check the path")
-        block, newline, rest = (rest + chunk).rpartition(b"\n")
-        if newline:
-            block += newline
-            yield number, block.replace(b"\r\n", b"\n") if b"\r" in block else block
-            number += block.count(b"\n")
-        chunk = _read(stream, _CHUNK, name)
-
-
-def _rows(block: bytes, first: int, name: str) -> tuple[_Rows, InputError | None]:
-    """Parse whole lines of a run; with the first error, if there is one, come the lines before it."""
-    fast = _rows_at_once(block, first)
-    if fast is not None:
-        return fast, None
-    rows = _Rows([], [], [], [], [], [], [])
-    try:
-        for number, line in enumerate(block.split(b"\n")[:-1], first):
-            columns = split_columns(_text(line, number, name))
-            if columns:
-                for column, value in zip(rows, _run_line(columns, number, name), strict=True):
-                    column.append(value)  # type: ignore[attr-defined]
-    except InputError as error:
-        return rows, error
-    return rows, None
-
-
-def _rows_at_once(block: bytes, first: int) -> _Rows | None:
-    """Parse lines that are all in order, else return None: a pass over columns costs a third of a pass over lines."""
-    if any(byte in block for byte in (b"\0", b"\v", b"\f", b"\r", b"\n" + _MARK)) or block.startswith(_MARK):
+def _parts_at_once(block: bytes, first: int) -> Iterator[TopicLines] | None:
+    """Parse lines that are all in order, else return None: a pass over columns costs a fraction of a pass over lines."""
+    if not is_plain(block):
         return None
     count = block.count(b"\n")
     # A NUL, known to be absent, marks each line's end: if every seventh token is one, every line has six columns.
     tokens = block.replace(b"\n", b" \0 ").split()
     if len(tokens) != 7 * count or tokens[6::7].count(b"\0") != count:
         return None
-    ranks, scores = tokens[3::7], tokens[4::7]
+    topics, written = tokens[0::7], tokens[3::7] + tokens[4::7]
     # Python takes 1_000 for a number, other readers do not.
-    if b"_" in block and (b"_" in b"".join(ranks) or b"_" in b"".join(scores)):
+    if b"_" in block and b"_" in b"".join(written):
         return None
     try:
-        if not block.isascii():
-            block.decode()
-        docs = b"\n".join(tokens[2::7]).decode().split("\n")
-        rows = _Rows(
-            tokens[0::7], docs, list(map(float, scores)), list(map(int, ranks)), tokens[1::7], tokens[5::7], range(first, first + count)
-        )
+        ranks, scores = list(map(int, written[:count])), list(map(float, written[count:]))
     except ValueError:
         return None
-    return rows if isfinite(sum(rows.scores)) else None
+    if not isfinite(sum(scores)):
+        return None
+    docs = b"\n".join(tokens[2::7]).decode().split("\n")
+    literals, tags, numbers = tokens[1::7], tokens[5::7], list(range(first, first + count))
+    changes = compress(range(1, count), map(ne, topics, islice(topics, 1, None)))
+    return (
+        TopicLines(topics[i].decode(), docs[i:j], scores[i:j], ranks[i:j], literals[i:j], tags[i:j], numbers[i:j])
+        for i, j in pairwise([0, *changes, count])
+    )
 
 
-def _run_line(columns: list[str], number: int, name: str) -> tuple[bytes, str, float, int, bytes, bytes, int]:
-    """Parse one line of a run, in the order of _Rows."""
-    if len(columns) != 6:
-        _refuse_run_columns(columns, number, name)
-    topic, literal, doc, rank, score, tag = columns
-    if not re.fullmatch(r"[+-]?[0-9]{1,4300}", rank):
-        raise InputError(f"{name}:{number}: rank {_quoted(rank)} is not an integer; write a whole number in column 4")
+def _parts_by_line(block: bytes, first: int, name: str) -> Iterator[TopicLines]:
+    """Parse lines one by one, each a part; raise InputError at the first that breaks the format."""
+    for number, text in text_lines(block, first, name):
+        columns = split_columns(text)
+        if len(columns) != 6:
+            _refuse_run_columns(columns, number, name)
+        topic, literal, doc, rank, score, tag = columns
+        if not re.fullmatch(r"[+-]?[0-9]{1,4300}", rank):
+            raise InputError(f"{name}:{number}: rank {_quoted(rank)} is not an integer; write a whole number in column 4")
+        yield TopicLines(topic, [doc], [_score(score, number, name)], [int(rank)], [literal.encode()], [tag.encode()], [number])
+
+
+def _score(written: str, number: int, name: str) -> float:
     try:
-        value = float(score) if score.isascii() and "_" not in score else None
+        score = float(written) if written.isascii() and "_" not in written else None
     except ValueError:
-        value = None
-    if value is None:
-        raise InputError(f"{name}:{number}: score {_quoted(score)} is not a number; write a decimal number in column 5")
-    if isnan(value):
+        score = None
+    if score is None:
+        raise InputError(f"{name}:{number}: score {_quoted(written)} is not a number; write a decimal number in column 5")
+    if isnan(score):
         raise InputError(f"{name}:{number}: the score is NaN; write a decimal number in column 5, or drop the line")
-    if not isfinite(value):
-        raise InputError(f"{name}:{number}: score {_quoted(score)} is infinite; write a finite decimal number in column 5")
-    return topic.encode(), doc, value, int(rank), literal.encode(), tag.encode(), number
+    if not isfinite(score):
+        raise InputError(f"{name}:{number}: score {_quoted(written)} is infinite; write a finite decimal number in column 5")
+    return score
 
 
 def _decimals(topic: str, docs: Sequence[str], scores: Sequence[float], name: str) -> list[str]:
@@ -513,107 +320,6 @@ def _format_qrels(qrels: Mapping[str, Mapping[str, int]], name: str) -> Iterator
             raise InputError(f"{name}: topic {_quoted(topic)} has a grade that is no integer; round it or map it to one") from None
 
 
-def _write(target: str | Path, chunks: Iterable[bytes]) -> int:
-    """Write chunks of whole lines and return the number of lines."""
-    lines = 0
-
-    def counted() -> Iterator[bytes]:
-        nonlocal lines
-        for chunk in chunks:
-            lines += chunk.count(b"\n")
-            yield chunk
-
-    if str(target) == "-":
-        _pour(target, counted())
-    else:
-        with atomic(target) as file, packed(file, target) as out:
-            for chunk in counted():
-                out.write(chunk)
-    return lines
-
-
-def _pour(target: str | Path, chunks: Iterable[bytes]) -> None:
-    """Write chunks to standard output or to a device, which know no rename."""
-    if str(target) != "-":
-        with open(target, "wb") as device:
-            for chunk in chunks:
-                device.write(chunk)
-        return
-    sys.stdout.flush()
-    out = sys.stdout.buffer
-    for chunk in chunks:
-        _put(out, chunk)
-    _put(out, b"")
-
-
-def _put(out: BinaryIO, chunk: bytes) -> None:
-    """Write a chunk, or flush for an empty one; leave quietly when the reader has gone."""
-    try:
-        if chunk:
-            out.write(chunk)
-        else:
-            out.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more at exit, and would report the closed pipe then.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
-        raise SystemExit(141) from None  # 128 + SIGPIPE: what a shell shows for cat FILE | head
-
-
-def _is_device(target: str | Path) -> bool:
-    try:
-        mode = os.stat(target).st_mode
-    except (OSError, ValueError):
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-
-
-def _create_beside(target: str | Path) -> tuple[str, int]:
-    """Create an empty file in the folder of ``target`` and return (path, descriptor)."""
-    shown = target_name(target)
-    try:
-        path = os.path.realpath(target)
-        folder = os.path.dirname(path)
-        if os.path.isdir(path):
-            raise InputError(f"{shown}: is a directory; name a file in it")
-        if not os.path.isdir(folder):
-            raise InputError(f"{shown}: its folder does not exist; make it with mkdir -p {shlex.quote(_printable(folder))}")
-        mode = None
-        with suppress(FileNotFoundError):
-            mode = os.stat(path).st_mode
-        if mode is not None and not os.access(path, os.W_OK):
-            raise InputError(f"{shown}: no permission to write; allow it with chmod u+w or choose another file")
-        temporary = os.path.join(folder, f".{DEFAULT_TAG}-{secrets.token_hex(8)}.tmp")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        if mode is not None:
-            os.fchmod(descriptor, stat.S_IMODE(mode))
-    except InputError:
-        raise
-    except PermissionError:
-        raise InputError(f"{shown}: no permission to write in its folder; choose another folder") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{shown}: cannot be written ({_reason(error)}); choose another file") from error
-    return temporary, descriptor
-
-
-def _text(line: bytes, number: int, name: str) -> str:
-    """Decode one line, refusing bytes that do not belong in a text file."""
-    if b"\0" in line:
-        raise InputError(f"{name}:{number}: NUL byte: this is a binary or damaged file, or UTF-16 text; convert it to UTF-8 text")
-    for byte, what in ((b"\r", "carriage return"), (b"\v", "vertical tab"), (b"\f", "form feed")):
-        if byte in line:
-            raise InputError(f"{name}:{number}: {what} inside the line, where tools disagree how to split it; replace it")
-    if line.startswith(_MARK):
-        raise InputError(f"{name}:{number}: byte order mark inside the file, as joining files leaves it; remove it from the line")
-    try:
-        return line.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{name}:{number}: not UTF-8 text (byte {line[error.start]:#04x} at position {error.start + 1}); "
-            "convert it, for instance with iconv -f LATIN1 -t UTF-8"
-        ) from None
-
-
 def _refuse_run_columns(columns: list[str], number: int, name: str) -> NoReturn:
     count = len(columns)
     what, mend = "", "each line needs all six, and no white space inside an id or the tag"
@@ -640,36 +346,17 @@ def _refuse_qrels_columns(columns: list[str], number: int, name: str) -> NoRetur
     raise InputError(f"{name}:{number}: {_columns(count)} where qrels have 4 ({QRELS_COLUMNS}){what}; {mend}")
 
 
-def _refuse_first_bytes(head: bytes, name: str) -> None:
-    for magic, message in _FIRST_BYTES.items():
-        if head.startswith(magic):
-            file = "FILE" if name == "standard input" else shlex.quote(name)
-            raise InputError(f"{name}:1: {message.replace('FILE', file)}")
-
-
-def _refuse_empty(name: str) -> NoReturn:
-    raise InputError(f"{name}: the file is empty (no line with text); check the command that wrote it")
-
-
 def _columns(count: int) -> str:
     return f"{count} column" if count == 1 else f"{count} columns"
 
 
-def _encodes(text: str) -> bool:
+def _is_token(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
-    return True
+    return bool(text) and _UNFIT.search(text) is None
 
 
 def _quoted(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else repr(text)
-
-
-def _reason(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".").replace("\n", " ")

@@ -103,8 +103,7 @@ def test_round_trip(checkpoint: Path, tmp_path: Path) -> None:
     report = pack(checkpoint, tmp_path / "packed")
     folder = unpack(tmp_path / "packed", tmp_path / "cache")
     assert folder.parent == tmp_path / "cache" and folder.name.startswith("toy-")
-    before, after, stored = load_file(checkpoint / "model.safetensors"), load_file(folder / "model.safetensors"), tmp_path / "packed" / "model.safetensors"
-    scales = load_file(stored)
+    before, scales, after = (load_file(place / "model.safetensors") for place in (checkpoint, tmp_path / "packed", folder))
     assert before.keys() == after.keys() == report["encodings"].keys()
     for name, weights in before.items():
         assert after[name].dtype == np.float32 and after[name].shape == weights.shape
@@ -269,7 +268,8 @@ def test_another_checkpoint_gets_another_folder(packed: Path, tmp_path: Path) ->
 def test_two_processes_at_once(packed: Path, tmp_path: Path) -> None:
     code = "import sys, pathlib, csrerank.models.pack as p; sys.stdin.readline(); print(p.unpack(*map(pathlib.Path, sys.argv[1:])))"
     command = [sys.executable, "-c", code, str(packed), str(tmp_path / "cache")]
-    running = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    pipe = subprocess.PIPE
+    running = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) for _ in range(3)]
     for process in running:
         assert process.stdin is not None
         process.stdin.write("\n")

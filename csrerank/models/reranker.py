@@ -59,7 +59,7 @@ class Reranker:
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model, self.tokenizer, self.directory = model.eval().to(self.device), tokenizer, directory
-        limit = _position_limit(model, tokenizer)
+        limit = position_limit(model, tokenizer)
         if settings.max_length > limit:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
         self.settings = settings._replace(precision=_resolve_precision(settings.precision, self.device))
@@ -73,11 +73,9 @@ class Reranker:
         Raises ``InputError`` for an unknown name, a directory without a checkpoint, or a model that does not give one or two logits.
         """
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-        from transformers.utils import logging
 
         directory = find_model(name)
-        logging.set_verbosity_error()  # its loading report and progress bar are noise here
-        logging.disable_progress_bar()
+        quiet_transformers()
         try:
             config = AutoConfig.from_pretrained(directory)
             heads = config.architectures or []
@@ -190,11 +188,19 @@ def find_model(name: str | Path) -> str:
     return str(name)
 
 
-def _position_limit(model: Any, tokenizer: Any) -> int:
+def quiet_transformers() -> None:
+    """Keep transformers' loading reports and progress bars off standard error, which is for csrerank's own."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def position_limit(model: Any, tokenizer: Any) -> int:
     """Tokens the model takes: RoBERTa's kin count positions from the padding id + 1, and some tokenizers state no limit, or too high a one."""
     positions = getattr(model.config, "max_position_embeddings", None) or 10**9
-    embeddings = getattr(model.base_model, "embeddings", None)
-    offset = embeddings.padding_idx + 1 if hasattr(embeddings, "padding_idx") and model.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl") else 0
+    family = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+    offset = model.base_model.embeddings.padding_idx + 1 if family else 0
     return min(positions - offset, tokenizer.model_max_length)
 
 

@@ -1,0 +1,143 @@
+"""Models: the 4-bit file, vocabulary trimming, pairs and batches, MaxP windows, and what is refused as a checkpoint."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csrerank.errors import InputError
+from csrerank.models.batching import PairEncoder, batches
+from csrerank.models.e5 import Q4, read_e5
+from csrerank.models.reranker import Windows, find_model
+from csrerank.models.vocabulary import kept_ids, pieces_in_scripts, pieces_used, trim_tokenizer
+
+
+def e5_file(path: Path) -> Path:
+    """A file in the layout of ``e5-small-q4.bin`` with two pieces and two tensors."""
+    pieces, scores = [b"<s>", "▁é".encode()], [0.0, -2.5]
+    offsets = np.cumsum([0, *map(len, pieces)]).astype("<u4")
+    head = b"E5S1" + struct.pack("<I7ifi", 1, 32, 1, 2, 64, 4, 8, 2, 1e-12, 32)
+    vocabulary = struct.pack("<5iQ", 2, 0, 2, 1, 3, int(offsets[-1])) + offsets.tobytes() + np.array(scores, "<f4").tobytes() + b"".join(pieces)
+    table = struct.pack("<iI", 1, 9) + struct.pack("<IBI", 65, 1, 97)
+    floats = np.arange(3, dtype="<f4").tobytes()
+    # One Q4_0 block: scale 0.5, byte j holds weight j in its low nibble and weight j + 16 in its high one.
+    block = np.float16(0.5).tobytes() + bytes((j % 16) | ((15 - j % 16) << 4) for j in range(16))
+    start = len(head) + len(vocabulary) + len(table) + 4 + (2 + 1 + 21) * 2
+    directory = struct.pack("<i", 2) + struct.pack("<H", 1) + b"f" + struct.pack("<BIQQ", 0, 3, start, 12) + struct.pack("<H", 1) + b"q" + struct.pack("<BIQQ", 1, 32, start + 12, 18)
+    path.write_bytes(head + vocabulary + table + directory + floats + block)
+    return path
+
+
+def test_the_4_bit_file_is_read_as_documented(tmp_path: Path) -> None:
+    e5 = read_e5(e5_file(tmp_path / "e5.bin"))
+    assert e5.sizes == {"hidden": 32, "layers": 1, "heads": 2, "ffn": 64, "vocab": 4, "max_pos": 8, "type_vocab": 2}
+    assert e5.pieces == [("<s>", 0.0), ("▁é", -2.5)]
+    assert np.array_equal(e5.tensors["f"], [0, 1, 2])
+    weights = e5.tensors["q"]
+    assert isinstance(weights, Q4)
+    expected = [0.5 * (j - 8) for j in range(16)] + [0.5 * (15 - j - 8) for j in range(16)]
+    assert weights.dequantised().tolist() == expected
+    (tmp_path / "other.bin").write_bytes(b"GGUF....")
+    with pytest.raises(InputError, match="not an E5S1 file"):
+        read_e5(tmp_path / "other.bin")
+
+
+def test_trimming_keeps_the_segmentation_of_covered_text(toy_model: Path) -> None:
+    from tokenizers import Tokenizer
+
+    whole = json.loads((toy_model / "tokenizer.json").read_text(encoding="utf-8"))
+    texts = ["the whale", "sleeping wal"]
+    kept = kept_ids(whole, pieces_used(whole, texts))
+    trimmed = trim_tokenizer(whole, kept)
+    assert len(trimmed["model"]["vocab"]) < len(whole["model"]["vocab"])
+    before, after = Tokenizer.from_str(json.dumps(whole)), Tokenizer.from_str(json.dumps(trimmed))
+    for text in texts:
+        assert before.encode(text).tokens == after.encode(text).tokens
+        assert [kept[number] for number in after.encode(text).ids] == before.encode(text).ids
+    pair = after.encode("the", "whale")
+    assert [kept[number] for number in pair.ids] == before.encode("the", "whale").ids
+    with pytest.raises(InputError, match="special token"):
+        trim_tokenizer(whole, kept[5:])
+
+
+def test_script_pieces_are_those_written_wholly_in_a_script() -> None:
+    vocab = [["<s>", 0.0], ["▁кит", -1.0], ["кto", -1.0], ["▁", -1.0], ["鲸", -1.0], ["12", -1.0]]
+    assert pieces_in_scripts({"model": {"vocab": vocab}}, ["CYRILLIC"]) == {1}
+    assert pieces_in_scripts({"model": {"vocab": vocab}}, ["CJK"]) == {4}
+
+
+def tokenizer_of(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def test_pairs_assembled_from_ids_equal_the_tokenizers_own(toy_model: Path) -> None:
+    tokenizer = tokenizer_of(toy_model)
+    encoder = PairEncoder(tokenizer, 128, 64)
+    queries, passages = ["the whale?", "the whale?", "кит"], ["sleeping, wal!", "", "the whale?"]
+    inputs, owners = encoder.encode(queries, passages)
+    assert owners == [0, 1, 2]
+    assert [encoded.ids for encoded in inputs] == [tokenizer(query, passage)["input_ids"] for query, passage in zip(queries, passages, strict=True)]
+    assert encoder.passages_cut == 0
+
+
+def test_only_the_passage_is_cut_and_the_query_is_capped(toy_model: Path) -> None:
+    encoder = PairEncoder(tokenizer_of(toy_model), 20, 6)
+    (encoded,), _ = encoder.encode(["abcdefghij"], ["klmnopqrstuvwxyz"])
+    assert len(encoded.ids) == 20 and encoded.split == 1 + 6 + 2
+    assert encoder.queries_cut(["abcdefghij", "a"]) == 1 and encoder.passages_cut == 1
+    with pytest.raises(InputError, match="leaves no room"):
+        PairEncoder(tokenizer_of(toy_model), 20, 16)
+
+
+def test_token_types_follow_bert(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocab = {token: at for at, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"])}
+    words = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+    )
+    encoder = PairEncoder(tokenizer, 16, 4)
+    (encoded,), _ = encoder.encode(["a d"], ["b c d"])
+    own = tokenizer("a d", "b c d")
+    assert encoder.uses_types and encoded.ids == own["input_ids"]
+    assert [int(at >= encoded.split) for at in range(len(encoded.ids))] == own["token_type_ids"]
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 600))
+def test_batches_hold_every_input_once_within_the_budget(lengths: list[int], budget: int) -> None:
+    found = list(batches(lengths, budget))
+    assert sorted(at for batch in found for at in batch) == list(range(len(lengths)))
+    for batch in found:
+        longest = max(lengths[at] for at in batch)
+        assert len(batch) * longest <= budget or len(batch) == 1
+    assert [lengths[at] for batch in found for at in batch] == sorted(lengths, reverse=True)
+
+
+@given(st.integers(0, 500), st.integers(1, 60), st.integers(1, 60))
+def test_windows_cover_the_passage(length: int, size: int, stride: int) -> None:
+    if stride > size:
+        with pytest.raises(InputError):
+            Windows.checked(size, stride)
+        return
+    spans = Windows.checked(size, stride).spans(length)
+    assert set().union(*(range(start, end) for start, end in spans)) == set(range(length))
+    assert all(end - start <= size for start, end in spans)
+    assert length > size or spans == [(0, length)]
+    assert len(spans) == 1 or spans[-2][1] < length  # no window beyond the one that reaches the end
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "plainword", "a/b/c"])
+def test_an_unknown_model_is_named(name: str) -> None:
+    with pytest.raises(InputError, match="no such model"):
+        find_model(name)
