@@ -79,7 +79,7 @@ def read_topic_lines(source: str | Path | BinaryIO, *, allow_empty: bool = False
         for part in _parts(stream, shown):
             if lines is not None and part.topic == lines.topic:
                 for column, more in zip(lines[1:], part[1:], strict=True):
-                    column.extend(more)  # type: ignore[attr-defined, arg-type]
+                    column.extend(more)  # type: ignore[attr-defined]
                 continue
             if lines is not None:
                 refuse_duplicates(lines.topic, lines.docs, lines.numbers, shown)

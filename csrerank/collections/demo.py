@@ -15,7 +15,7 @@ GRADES = {2: "answers the question", 1: "answers it in part", 0: "a near miss on
 
 @cache
 def _subjects() -> list[dict]:
-    folder = files("csrerank.collections") / "demo"
+    folder = files("csrerank.collections") / "demo_texts"
     return [json.loads(entry.read_text(encoding="utf-8")) for entry in sorted(folder.iterdir(), key=lambda entry: entry.name) if entry.name.endswith(".json")]
 
 

