@@ -1,5 +1,6 @@
 """The command group ``csrerank``: a command reads its options and calls one library function. Bad input is one line on standard error and exit code 2."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ def say(message: str) -> None:
 @click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True, help="What to do with a document or topic that has no text.")
 @click.option("--context", is_flag=True, help="Score a sentence with its paragraph behind it (XQuAD-R, en-qa).")
 @click.option("--max-length", default=512, show_default=True, help="Tokens of query and passage together; the passage is cut.")
-@click.option("--query-tokens", default=64, show_default=True, help="Tokens of the query; what is longer is cut.")
-@click.option("--batch-tokens", default=8192, show_default=True, help="Tokens in a batch, padding included; halves when memory runs out.")
+@click.option("--query-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens of the query; what is longer is cut.")
+@click.option("--batch-tokens", type=click.IntRange(min=1), default=8192, show_default=True, help="Tokens in a batch, padding included; halves when memory runs out.")
 @click.option("--window", type=int, help="MaxP: score passages longer than this many tokens in windows; the best counts.")
 @click.option("--stride", type=int, help="MaxP: tokens from one window's start to the next's.  [default: half of --window]")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: bf16 where the processor has it.")
@@ -55,7 +56,7 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     from csrerank.models.reranker import Settings, Windows
     from csrerank.rerank import Sources, rerank
 
-    if given["stride"] and not given["window"]:
+    if given["stride"] is not None and given["window"] is None:
         raise InputError("--stride belongs to --window; give that too")
     windows = Windows.checked(given["window"], given["stride"]) if given["window"] is not None else None
     settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
@@ -212,6 +213,9 @@ def run_command(arguments: list[str]) -> None:
         sys.exit(cli.main(arguments, prog_name="csrerank", standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
     except click.UsageError as error:
         context = error.ctx.command_path if error.ctx else "csrerank"
         fail(f"{error.format_message().rstrip('.')}; see `{context} --help`")
@@ -223,6 +227,8 @@ def run_command(arguments: list[str]) -> None:
     except OSError as error:
         if type(error).__module__.split(".")[0] == "requests":
             fail(f"a download failed ({type(error).__name__}); check the network, or put the file into $IR_DATASETS_HOME/downloads under its MD5, as named above")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            fail(f"{error.filename or 'the disk'}: no space left; free some and run again")
         if error.filename is None:
             raise
         fail(f"{error.filename}: {error.strerror}; check the path and the disk")

@@ -53,12 +53,17 @@ def describe(method: Mapping[str, Any], data: Mapping[str, Any], started: dateti
 
 def write_sidecar(run: str | Path, content: Mapping[str, Any]) -> Path:
     """Write the sidecar of ``run`` whole, by rename."""
-    import yaml
-
     path = sidecar(run)
     with atomic(path) as file:
-        file.write(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=200).encode())
+        file.write(dumped(content))
     return path
+
+
+def dumped(content: Mapping[str, Any]) -> bytes:
+    """The YAML of a sidecar."""
+    import yaml
+
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=200).encode()
 
 
 def read_sidecar(run: str | Path) -> dict[str, Any] | None:
@@ -70,7 +75,7 @@ def read_sidecar(run: str | Path) -> dict[str, Any] | None:
         return None
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or a date such as 2024-13-45
         raise InputError(f"{path}: not YAML ({str(error).splitlines()[0]}); mend or delete it") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a mapping; mend or delete it")

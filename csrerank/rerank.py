@@ -1,9 +1,10 @@
 """The main job: a run comes in, a better run goes out. ``python -m csrerank.rerank`` is the command ``csrerank rerank``."""
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from csrerank.errors import InputError
-from csrerank.files import check_writable
-from csrerank.journal import Journal
-from csrerank.metadata import describe, versions, write_sidecar
-from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, read_run, write_run
+from csrerank.files import check_writable, packed, put_lines, target_name
+from csrerank.journal import Journal, journal_of, placed
+from csrerank.metadata import describe, dumped, sidecar, versions
+from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
@@ -64,34 +65,52 @@ def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
     data: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW,
 ) -> Report:  # fmt: skip
-    """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar (``-``: standard output, no sidecar).
+    """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar (``-`` or a pipe: neither sidecar nor journal).
 
     Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an ``InputError`` before anything is scored, or with
     ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of ``window`` pairs; the same call goes on from it and gives the same bytes. The journal of a call with other
     settings is refused.
     """
     started = datetime.now(UTC)
-    check_tag(tag)
-    if k < 1:
-        raise InputError(f"--k {k}: give 1 or more")
-    if output != "-":
-        check_writable(output)
+    _check_request(output, k, tag)
+    kept = not _is_stream(output)
     with _seekable(run) as source:
         plan = _plan(source, run, topics, documents, k, missing)
         settings = _fingerprint(source, topics, documents, model, k, missing, window)
-        journal = Journal(None if output == "-" else Path(f"{output}.journal"), settings)
+        journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
             resumed = _score(source, plan, topics, documents, model, k, journal, window, quiet)
             lines = _reranked(read_run(source), plan, journal, k)
-            write_run(output, lines, tag)
+            if kept:
+                with placed(output) as file, packed(file, output) as out:
+                    put_lines(format_run(lines, tag, target_name(output)), out)
+            else:
+                write_run(output, lines, tag)
             report = Report(len(plan.topics), plan.pairs, resumed, plan.below, plan.skipped, model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]), journal.passages_cut)
-            if output != "-":
-                write_sidecar(output, describe(_method(report, settings, model_name, k), {**(data or {}), "first stage": {"run": Path(run).name, "sha256": settings["run"]}}, started, tag))
+            if kept:
+                first = {"run": Path(run).name, "sha256": settings["run"]}
+                with placed(sidecar(output)) as file:
+                    file.write(dumped(describe(_method(report, settings, model_name, k), {**(data or {}), "first stage": first}, started, tag)))
             finished = True
         finally:
             journal.close(finished)
     return report
+
+
+def _check_request(output: str | Path, k: int, tag: str) -> None:
+    """Raise ``InputError`` for what would only fail at the end of the job."""
+    check_tag(tag)
+    if k < 1:
+        raise InputError(f"--k {k}: give 1 or more")
+    check_writable(output)
+    if not _is_stream(output):
+        check_writable(sidecar(output))
+
+
+def _is_stream(path: str | Path) -> bool:
+    """Whether ``path`` is standard input or output, a pipe or a device: read once, and nothing lies beside it."""
+    return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
@@ -104,15 +123,14 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -
 
 @contextmanager
 def _seekable(run: str | Path) -> Iterator[str | Path]:
-    """A run that can be read more than once: standard input is copied to a temporary file first."""
-    if run != "-":
+    """A run that can be read more than once: standard input, or a pipe, is copied to a temporary file first."""
+    if not _is_stream(run):
         yield run
         return
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "standard-input"
-        with copy.open("wb") as file:
-            for block in iter(lambda: sys.stdin.buffer.read(1 << 20), b""):
-                file.write(block)
+        with nullcontext(sys.stdin.buffer) if str(run) == "-" else open(run, "rb") as stream, copy.open("wb") as file:
+            shutil.copyfileobj(stream, file)
         yield copy
 
 
@@ -239,26 +257,41 @@ def rerank(run: str | None, output: str | None, sources: Sources, model: str, se
         raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
     if run is None and output is None:
         raise InputError("--output is needed where there is no --run to name it after; give a file, or - for standard output")
-    if run is not None and run != "-":
+    if run is not None and not _is_stream(run):
         next(iter(read_run(run)))  # a run that cannot be read is said before anything else
     target = output or _free_output(str(run))
-    if run is not None and run != "-" and Path(run).exists() and Path(target).exists() and Path(run).samefile(target):
-        raise InputError(f"{target}: the output would overwrite the run that it is made from; give another --output")
-    dataset = sources.dataset
+    _refuse_overwriting(target, {"run": run, "topics": sources.topics, "documents": sources.documents})
+    _check_request(target, int(options["k"]), options["tag"])
+    dataset, named = sources.dataset, True
     if run is not None and dataset is None and not (sources.topics and (sources.documents or sources.index)):
-        dataset = dataset_of(run) if run != "-" else None
+        dataset, named = dataset_of(run) if run != "-" else None, False
         if dataset is None:
             raise InputError(f"{'standard input' if run == '-' else run}: no texts to score: give --dataset ID (or --queries and --docs files); the run has no sidecar that names one")
-        say(f"dataset {dataset} (from the run's metadata)")
-    if output != "-":
-        check_writable(target)
     topics, documents = _texts(replace(sources, dataset=dataset))
+    if not named:
+        say(f"dataset {dataset} (from the run's metadata)")
+    _check_device(device)
     with _first_stage(run, sources, topics, int(options["k"])) as source:
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
         data = {"test collection": {"name": dataset, "ir_datasets": dataset} if dataset else {"topics": sources.topics, "documents": sources.documents or sources.index}}
         return target, rerank_run(source, target, topics, documents, reranker, data=data, model_name=model, **options)
+
+
+def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:
+    for what, path in inputs.items():
+        if path and path != "-" and Path(path).is_file() and Path(output).is_file() and Path(path).samefile(output):
+            raise InputError(f"{output}: the output would overwrite the {what} that it is made from; give another --output")
+
+
+def _check_device(device: str | None) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise InputError(f"--device {device}: torch has no such device here ({str(error).splitlines()[0].rstrip('.')}); leave it out, or give cpu") from None
 
 
 def _texts(sources: Sources) -> tuple["Topics", "Documents"]:
@@ -268,6 +301,10 @@ def _texts(sources: Sources) -> tuple["Topics", "Documents"]:
     documents: Documents
     if sources.documents and sources.index:
         raise InputError("--docs and --index both give documents; leave one out")
+    if sources.analyzer and not sources.index:
+        raise InputError("--analyzer is for --index; leave it out")
+    if sources.context and (sources.documents or sources.index):
+        raise InputError("--context is for collections whose documents carry one; leave it out with --docs and --index")
     if sources.documents:
         documents = texts.FileDocuments(sources.documents, cache_folder())
     elif sources.index:
@@ -276,8 +313,6 @@ def _texts(sources: Sources) -> tuple["Topics", "Documents"]:
         documents = texts.DatasetDocuments(sources.dataset, sources.context)
     else:
         raise InputError("no documents: give --dataset ID, --docs FILE or --index FOLDER")
-    if sources.context and (sources.documents or sources.index):
-        raise InputError("--context is for collections whose documents carry one; leave it out with --docs and --index")
     if sources.topics:
         return texts.file_topics(sources.topics), documents
     if sources.dataset:
@@ -302,10 +337,9 @@ def _first_stage(run: str | None, sources: Sources, topics: "Topics", k: int) ->
 
 def _free_output(run: str) -> str:
     """:func:`default_output`, unless something lies there that csrerank did not make."""
-    from csrerank.metadata import sidecar
-
     output = default_output(run)
-    if output != "-" and Path(output).exists() and not sidecar(output).exists():
+    # A kill between run and sidecar leaves the journal in the sidecar's place.
+    if output != "-" and Path(output).exists() and not sidecar(output).exists() and not journal_of(output).exists():
         raise InputError(f"{output}: exists and is not csrerank's; give --output (this name to overwrite it)")
     return output
 

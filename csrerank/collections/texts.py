@@ -1,5 +1,6 @@
 """Texts by id for re-ranking: topics and documents out of an ir_datasets id, TSV or JSONL files, or a Lucene index that stores them."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -76,17 +77,20 @@ class FileDocuments:
 
     def __init__(self, path: str | Path, cache: Path) -> None:
         self.fingerprint = file_hash(path)
-        store = cache / "documents" / f"{self.fingerprint}.sqlite"
-        if not store.exists():
-            _index_documents(path, store)
-        self._connection = sqlite3.connect(f"file:{store}?mode=ro", uri=True)
+        self._store = cache / "documents" / f"{self.fingerprint}.sqlite"
+        if not self._store.exists():
+            _index_documents(path, self._store)
+        self._connection = sqlite3.connect(f"{self._store.resolve().as_uri()}?mode=ro", uri=True)
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
         """The texts of those of ``ids`` that exist."""
         found: dict[str, str] = {}
         for start in range(0, len(ids), 500):  # SQLite takes 999 parameters at least
             some = ids[start : start + 500]
-            found.update(self._connection.execute(f"SELECT id, text FROM documents WHERE id IN ({','.join('?' * len(some))})", some))
+            try:
+                found.update(self._connection.execute(f"SELECT id, text FROM documents WHERE id IN ({','.join('?' * len(some))})", some))
+            except sqlite3.DatabaseError as error:
+                raise InputError(f"{self._store}: this index of the documents is damaged ({error}); delete it, and the next use makes it again") from None
         return found
 
 
@@ -128,7 +132,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, str, str]]:
             continue
         parse = parse or (_from_json if line.lstrip().startswith("{") else _from_tsv)
         identifier, text = parse(line, f"{path}:{number}")
-        if not identifier or any(character in identifier for character in " \t"):
+        if not identifier or any(character in identifier for character in " \t\n\r\v\f\0"):
             raise InputError(f"{path}:{number}: the id {identifier!r} is empty or has white space in it, which a run cannot carry; rename it")
         yield number, identifier, text
 
@@ -143,7 +147,11 @@ def _from_tsv(line: str, where: str) -> tuple[str, str]:
 def _from_json(line: str, where: str) -> tuple[str, str]:
     try:
         record = json.loads(line)
-    except ValueError as error:
+        line.encode()
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: half of a surrogate pair (a lone \\ud800 to \\udfff), which is no text; remove it") from None
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{where}: not JSON ({error}); each line of a JSONL file is one object") from None
     if not isinstance(record, dict):
         raise InputError(f"{where}: not a JSON object; each line of a JSONL file is one object with an id and a text")
@@ -158,9 +166,28 @@ def _from_json(line: str, where: str) -> tuple[str, str]:
 
 
 def _index_documents(path: str | Path, store: Path) -> None:
+    """Make ``store`` unless it is there. One process does it and others wait for that; what a killed one left is begun anew."""
     store.parent.mkdir(parents=True, exist_ok=True)
-    work = store.with_suffix(f".{os.getpid()}.tmp")
-    work.unlink(missing_ok=True)
+    work = store.with_suffix(".tmp")
+    while not store.exists():
+        with open(work, "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                mine = os.path.samestat(os.fstat(lock.fileno()), os.stat(work))
+            except FileNotFoundError:
+                mine = False
+            if not mine:  # the process that held the lock has finished with this file: look again
+                continue
+            try:
+                if not store.exists():
+                    os.truncate(work, 0)
+                    _fill(work, path)
+                    work.replace(store)
+            finally:
+                work.unlink(missing_ok=True)
+
+
+def _fill(work: Path, path: str | Path) -> None:
     connection = sqlite3.connect(work)
     try:
         connection.execute("PRAGMA journal_mode=OFF")
@@ -172,11 +199,8 @@ def _index_documents(path: str | Path, store: Path) -> None:
             except sqlite3.IntegrityError:
                 raise InputError(f"{path}:{number}: document {doc_id!r} stands there twice; remove one") from None
         connection.commit()
-        connection.close()
-        work.replace(store)
     finally:
         connection.close()
-        work.unlink(missing_ok=True)
 
 
 def file_hash(path: str | Path) -> str:

@@ -152,7 +152,7 @@ def pack(directory: str | Path, target: Path, name: str | None = None) -> dict[s
     if not _is_plain(name):
         raise InputError(f"{name!r} cannot name a folder; give name= letters, digits, dots, dashes and underscores")
     if missing := [file for file in NEEDED if not (directory / file).is_file()]:
-        raise InputError(f"{directory / missing[0]}: no such file; give a Hugging Face directory saved with safetensors and a fast tokenizer")
+        raise InputError(f"{directory / missing[0]}: no such file; give a Hugging Face directory with safetensors and a fast tokenizer")
     if target.exists() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise InputError(f"{target}: holds files but no {MANIFEST}, so it is no packed checkpoint; name a new or an empty folder")
     files = {file: (directory / file).read_bytes() for file in TEXTS if (directory / file).is_file()}
@@ -228,7 +228,8 @@ def unpack(packed: Path, cache: Path, verify: bool = False) -> Path:
     calls read neither the packed files nor the 0.3 GB of unpacked ones: they check that each unpacked file is there with its size.
     A change that keeps the size is therefore found only with ``verify=True``, which hashes them all.
 
-    Raises ``InputError`` that names the file and the mend: for a hash or size that differs, for a missing file, for a ``cache`` that cannot be written.
+    Raises ``InputError`` that names the file and the mend where a hash or a size differs, a file is missing, or ``cache`` cannot be
+    written.
     """
     packed, cache = Path(packed), Path(cache)
     manifest, digest = _read_manifest(packed)
