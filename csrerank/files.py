@@ -124,9 +124,9 @@ def text_lines(block: bytes, first: int, name: str) -> Iterator[tuple[int, str]]
 
     :raises InputError: at the first line that is not plain text, after the lines before it.
     """
-    lines: Iterable[str]
-    lines = block.decode()[:-1].split("\n") if is_plain(block) else (_text(line, number, name) for number, line in enumerate(block[:-1].split(b"\n"), first))
-    for number, text in enumerate(lines, first):
+    plain = is_plain(block)
+    for number, line in enumerate(block[:-1].split(b"\n"), first):
+        text = line.decode() if plain else _text(line, number, name)
         if text.strip(" \t"):
             yield number, text
 

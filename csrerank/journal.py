@@ -39,7 +39,7 @@ class Journal:
         self._file: BinaryIO | None = None
         if path is None:
             return
-        header = json.dumps(dict(fingerprint), sort_keys=True).encode() + b"\n"
+        header = json.dumps(dict(fingerprint)).encode() + b"\n"
         file = _locked(path)
         try:
             good = self._load(path, file.read(), header)

@@ -9,41 +9,39 @@ class Language(NamedTuple):
     """A language csrerank serves.
 
     ``script`` is a Unicode script name (``Han`` for Chinese, ``Japanese`` where several are mixed); ``mmarco`` is the name in ir_datasets' ``mmarco/v2`` (which calls Dutch ``dt``), or
-    None where mMARCO lacks it; ``analyzer`` is Lucene's code, or None where Lucene (as pyserini ships it) has no analyzer; ``xquad`` says whether XQuAD-R has it.
+    None where mMARCO lacks it.
     """
 
     code: str
     name: str
     script: str
     mmarco: str | None
-    analyzer: str | None
-    xquad: bool
 
 
 LANGUAGES: dict[str, Language] = {
     row.code: row
     for row in (
-        Language("ar", "Arabic", "Arabic", "ar", "ar", True),
-        Language("bn", "Bengali", "Bengali", None, "bn", False),
-        Language("de", "German", "Latin", "de", "de", True),
-        Language("el", "Greek", "Greek", None, None, True),
-        Language("en", "English", "Latin", "en", "en", True),
-        Language("es", "Spanish", "Latin", "es", "es", True),
-        Language("fi", "Finnish", "Latin", None, "fi", False),
-        Language("fr", "French", "Latin", "fr", "fr", False),
-        Language("hi", "Hindi", "Devanagari", "hi", "hi", True),
-        Language("id", "Indonesian", "Latin", "id", "id", False),
-        Language("it", "Italian", "Latin", "it", "it", False),
-        Language("ja", "Japanese", "Japanese", "ja", "ja", False),
-        Language("ko", "Korean", "Hangul", None, "ko", False),
-        Language("nl", "Dutch", "Latin", "dt", "nl", False),
-        Language("pt", "Portuguese", "Latin", "pt", "pt", False),
-        Language("ru", "Russian", "Cyrillic", "ru", "ru", True),
-        Language("te", "Telugu", "Telugu", None, "te", False),
-        Language("th", "Thai", "Thai", None, "th", True),
-        Language("tr", "Turkish", "Latin", None, "tr", True),
-        Language("vi", "Vietnamese", "Latin", "vi", None, True),
-        Language("zh", "Chinese", "Han", "zh", "zh", True),
+        Language("ar", "Arabic", "Arabic", "ar"),
+        Language("bn", "Bengali", "Bengali", None),
+        Language("de", "German", "Latin", "de"),
+        Language("el", "Greek", "Greek", None),
+        Language("en", "English", "Latin", "en"),
+        Language("es", "Spanish", "Latin", "es"),
+        Language("fi", "Finnish", "Latin", None),
+        Language("fr", "French", "Latin", "fr"),
+        Language("hi", "Hindi", "Devanagari", "hi"),
+        Language("id", "Indonesian", "Latin", "id"),
+        Language("it", "Italian", "Latin", "it"),
+        Language("ja", "Japanese", "Japanese", "ja"),
+        Language("ko", "Korean", "Hangul", None),
+        Language("nl", "Dutch", "Latin", "dt"),
+        Language("pt", "Portuguese", "Latin", "pt"),
+        Language("ru", "Russian", "Cyrillic", "ru"),
+        Language("te", "Telugu", "Telugu", None),
+        Language("th", "Thai", "Thai", None),
+        Language("tr", "Turkish", "Latin", None),
+        Language("vi", "Vietnamese", "Latin", "vi"),
+        Language("zh", "Chinese", "Han", "zh"),
     )
 }
 

@@ -1,6 +1,7 @@
 """The main job: a run comes in, a better run goes out. ``python -m csrerank.rerank`` is the command ``csrerank rerank``."""
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -110,7 +111,8 @@ def _check_request(output: str | Path, k: int, tag: str) -> None:
 
 def _is_stream(path: str | Path) -> bool:
     """Whether ``path`` is standard input or output, a pipe or a device: read once, and nothing lies beside it."""
-    return str(path) == "-" or (Path(path).exists() and not Path(path).is_file() and not Path(path).is_dir())
+    # os.path, because pathlib raises where a name is too long.
+    return str(path) == "-" or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
@@ -281,7 +283,7 @@ def rerank(run: str | None, output: str | None, sources: Sources, model: str, se
 
 def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:
     for what, path in inputs.items():
-        if path and path != "-" and Path(path).is_file() and Path(output).is_file() and Path(path).samefile(output):
+        if path and os.path.isfile(path) and os.path.isfile(output) and os.path.samefile(path, output):
             raise InputError(f"{output}: the output would overwrite the {what} that it is made from; give another --output")
 
 

@@ -78,6 +78,12 @@ def test_numbers_across_blocks(tmp_path):
         list(read_lines(put(tmp_path, "\n".join(lines).encode())))
 
 
+def test_byte_order_mark_where_a_block_starts(tmp_path):
+    lines = b"fifteen letters\n" * (files._CHUNK // 16)
+    with pytest.raises(InputError, match=":8193: byte order mark inside the file"):
+        list(read_lines(put(tmp_path, lines + b"\xef\xbb\xbfa\n")))
+
+
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_a_long_line_is_no_binary_file(end, tmp_path):
     for size in ((1 << 17) - 1, 1 << 17, 1_000_000):

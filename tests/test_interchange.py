@@ -109,6 +109,7 @@ def test_trectools(files: Files, ours: dict[str, float]) -> None:
     assert TrecEval(run, qrels).get_reciprocal_rank(depth=10) == pytest.approx(mean(ours), abs=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:unsafe cast:numba.core.errors.NumbaWarning")
 def test_ranx(files: Files, ours: dict[str, float]) -> None:
     from ranx import Qrels, Run, evaluate
 

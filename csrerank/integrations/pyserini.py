@@ -29,13 +29,13 @@ def rerank_hits(reranker: "Reranker", query: str, hits: Iterable[Any] | None, se
         jvm.start()                                    # before pyserini is imported
         from pyserini.search.lucene import LuceneSearcher
         searcher = LuceneSearcher("index")
-        better = pyserini.rerank_hits(Reranker.load(), query, searcher.search(query, 100), searcher)
+        better = pyserini.rerank_hits(Reranker.load(), query, searcher.search(query, 100))
 
     Scores are multiples of 0.000001, the model's logits rounded, because pyserini's TREC writer prints six decimals: two hits that it would print alike would be a tie in the file. A score that does not lie
     below the one before it is lowered to the next multiple that does, both as printed and as the float32 that trec_eval reads (which are further apart from 8 upwards). So the run falls strictly.
 
     :param hits: of ``search``, or of one query of ``batch_search``; anything with ``docid`` will do, so other searchers' hits and ours too. None is no hits.
-    :param searcher: where documents are looked up, by ``searcher.doc(docid)``; not needed where hits carry ``raw`` or ``contents``, as ours do.
+    :param searcher: where documents are looked up, by ``searcher.doc(docid)``, if hits do not carry them (dense searchers' do not; LuceneSearcher's and ours do).
     :param text: gives the text of a hit, in place of what is stored.
     :raises InputError: a document that has no text to score, or whose id the searcher does not know.
     """
@@ -58,9 +58,17 @@ def printable(scores: Iterable[float]) -> list[float]:
     return fixed
 
 
+def _carried(hit: Any) -> tuple[str | None, str | None]:
+    """What a hit has of its document: Lucene searchers' hits have a ``lucene_document``, ours ``raw`` and ``contents``, dense searchers' nothing."""
+    document = getattr(hit, "lucene_document", None)
+    if document is not None:
+        return document.get("raw"), document.get("contents")
+    return getattr(hit, "raw", None), getattr(hit, "contents", None)
+
+
 def _document(hit: Any, searcher: Any, text: Callable[[Any], str] | None) -> Hit:
     """The hit with its text, by the first of: ``text``, what the hit carries, what the searcher stores."""
-    raw, contents = getattr(hit, "raw", None), getattr(hit, "contents", None)
+    raw, contents = _carried(hit)
     if text is not None:
         return Hit(hit.docid, 0.0, raw, text(hit))
     if raw is None and contents is None:

@@ -16,6 +16,9 @@ from csrerank.trec import TopicRun
 
 # Besides Lucene's language codes. "standard" is Lucene's StandardAnalyzer (UAX #29 words, lower-cased, nothing stemmed), for documents in several languages.
 PLAIN_ANALYZERS = ("whitespace", "standard")
+# Lucene's language analyzers, as pyserini ships them; more than csrerank's own table of languages, since any ir_datasets id works.
+LUCENE_ANALYZERS = tuple("ar bn da de en es fa fi fr hi hu id it ja ko nl no pl pt ru sv te th tr uk zh".split())
+ALIASES = {"dt": "nl"}  # mMARCO's name for Dutch
 K1, B = 0.9, 0.4  # pyserini's defaults
 SEARCH_BATCH = 512
 
@@ -27,17 +30,17 @@ def analyzer_for(languages: Sequence[str]) -> str:
     """
     if len(set(languages)) != 1:
         return "standard"
-    known = LANGUAGES.get(languages[0])
-    if known is None or known.analyzer is None:
-        raise InputError(f"Lucene has no analyzer for {known.name if known else repr(languages[0])}; give --analyzer whitespace (or standard)")
-    return known.analyzer
+    code = ALIASES.get(languages[0], languages[0])
+    if code not in LUCENE_ANALYZERS:
+        name = LANGUAGES[code].name if code in LANGUAGES else repr(code)
+        raise InputError(f"Lucene has no analyzer for {name}; give --analyzer whitespace (or standard)")
+    return code
 
 
 def check_analyzer(name: str) -> str:
     """``name`` if it is a known analyzer, else ``InputError`` naming them."""
-    codes = sorted({row.analyzer for row in LANGUAGES.values() if row.analyzer})
-    if name not in PLAIN_ANALYZERS and name not in codes:
-        raise InputError(f"unknown analyzer {name!r}; known are {' '.join([*PLAIN_ANALYZERS, *codes])}")
+    if name not in PLAIN_ANALYZERS + LUCENE_ANALYZERS:
+        raise InputError(f"unknown analyzer {name!r}; known are {' '.join(PLAIN_ANALYZERS + LUCENE_ANALYZERS)}")
     return name
 
 
@@ -72,13 +75,14 @@ def build_index(documents: Iterable[tuple[str, str]], target: str | Path, analyz
         texts = work / "documents"
         texts.mkdir()
         tokens = _standard_tokens() if analyzer == "standard" else None
-        count = 0
+        count = indexable = 0
         with (texts / "documents.jsonl").open("w", encoding="utf-8") as out:
             for doc_id, text in documents:
                 # JsonCollection indexes "contents" and, with -storeRaw, keeps the line: the text as it was travels along.
                 line = {"id": doc_id, "contents": tokens(text) if tokens else text, "text": text}
                 out.write(json.dumps(line, ensure_ascii=False) + "\n")
                 count += 1
+                indexable += bool(line["contents"].strip())  # Anserini leaves empty documents out
                 if progress is not None:
                     progress.update(1)
         if not count:
@@ -87,6 +91,7 @@ def build_index(documents: Iterable[tuple[str, str]], target: str | Path, analyz
         arguments += ["-pretokenized"] if analyzer in PLAIN_ANALYZERS else ["-language", analyzer]
         with _quiet_stdout():
             jvm.autoclass("io.anserini.index.IndexCollection").main(arguments)
+        _check_whole(work / "index", indexable)
         (work / "index" / "csrerank.json").write_text(json.dumps({"analyzer": analyzer, "documents": count}), encoding="utf-8")
         if target.exists():  # another process built the same index meanwhile; theirs is as good
             return target
@@ -96,18 +101,25 @@ def build_index(documents: Iterable[tuple[str, str]], target: str | Path, analyz
         shutil.rmtree(work, ignore_errors=True)
 
 
+def _check_whole(index: Path, documents: int) -> None:
+    """An indexing thread that fails only logs: hold the index to the number of documents before it is kept."""
+    found = jvm.autoclass("io.anserini.search.SimpleSearcher")(str(index)).get_total_num_docs()
+    if found != documents:
+        raise InputError(f"Lucene indexed {found} of {documents} documents; its log above says why (disk space, mostly)")
+
+
 class BM25:
     """A Lucene index to search by BM25 (k1 = 0.9, b = 0.4)."""
 
     def __init__(self, index: str | Path, analyzer: str | None = None) -> None:
-        """Open ``index``; ``analyzer`` is needed for an index that csrerank did not build, and must be the one that it was built with."""
+        """Open ``index``. To search one that csrerank did not build, ``analyzer`` must be given, and be the one that it was built with; looking texts up needs none."""
         note = Path(index) / "csrerank.json"
         if not Path(index).is_dir():
             raise InputError(f"{index}: no such index; build one with `csrerank retrieve --dataset ...` or pyserini.index.lucene")
         built = json.loads(note.read_text(encoding="utf-8"))["analyzer"] if note.exists() else None
         if built and analyzer and built != analyzer:
             raise InputError(f"{index}: built with the analyzer {built}, not {analyzer}; leave --analyzer out")
-        self.analyzer = check_analyzer(built or analyzer or "en")
+        self.index, self.analyzer = index, check_analyzer(built or analyzer) if built or analyzer else None
         jvm.start()
         with _quiet_stdout():
             try:
@@ -119,11 +131,13 @@ class BM25:
         if self.analyzer in PLAIN_ANALYZERS:
             self._searcher.set_analyzer(jvm.autoclass("org.apache.lucene.analysis.core.WhitespaceAnalyzer")())
             self._tokens = _standard_tokens() if self.analyzer == "standard" else None
-        else:
+        elif self.analyzer:
             self._searcher.set_language(self.analyzer)
 
     def search(self, queries: Iterable[tuple[str, str]], k: int, threads: int = 2) -> Iterator[TopicRun]:
         """Rank the ``k`` best documents for each ``(id, text)`` query, in the queries' order. A query that matches nothing gives an empty ranking."""
+        if self.analyzer is None:
+            raise InputError(f"{self.index}: csrerank did not build this index and cannot know its analyzer; give --analyzer (a language code, whitespace or standard)")
         strings = jvm.autoclass("java.util.ArrayList")
         for batch in batched_pairs(queries, SEARCH_BATCH):
             texts, ids = strings(), strings()
@@ -143,7 +157,9 @@ class BM25:
         raw = self._searcher.doc_raw(doc_id) or self._searcher.doc_contents(doc_id)
         if raw is None:
             raise InputError(f"the index stores no texts (first seen at document {doc_id!r}); rebuild it with -storeRaw, or give --docs")
-        return text_of_raw(raw)
+        from csrerank.collections.texts import stored_text
+
+        return stored_text(raw, f"document {doc_id!r} of the index")
 
 
 def batched_pairs(items: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
@@ -156,18 +172,3 @@ def batched_pairs(items: Iterable[tuple[str, str]], size: int) -> Iterator[list[
             batch = []
     if batch:
         yield batch
-
-
-def text_of_raw(raw: str) -> str:
-    """The text in a stored document: the ``text``, ``contents``, ``body`` or ``segment`` of a JSON object (with its ``title`` in front), or the whole where it is no JSON."""
-    if not raw.lstrip().startswith("{"):
-        return raw
-    try:
-        fields = json.loads(raw)
-    except json.JSONDecodeError:
-        return raw
-    body = next((fields[name] for name in ("text", "contents", "body", "passage", "segment") if isinstance(fields.get(name), str)), None)
-    if body is None:
-        return raw
-    title = fields.get("title")
-    return f"{title} {body}" if isinstance(title, str) and title else body
