@@ -150,7 +150,7 @@ def export_command(run: str, profile: str, output: str, tag: str | None, quiet: 
         say(f"{output}: {lines} lines, keeps the rules of {profile}")
 
 
-@cli.command("datasets", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@cli.command("datasets", context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def datasets_command(arguments: tuple[str, ...]) -> None:
     """ir_datasets' own commands (list, export, lookup, ...) with csrerank's ids; `show ID` describes one.
@@ -222,13 +222,15 @@ def run_command(arguments: list[str]) -> None:
     except InputError as error:
         fail(str(error))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; the same command goes on from its journal", err=True)
+        click.echo("interrupted; a re-ranking job with an --output goes on from its journal when the same command is given again", err=True)
         sys.exit(130)
     except OSError as error:
         if type(error).__module__.split(".")[0] == "requests":
             fail(f"a download failed ({type(error).__name__}); check the network, or put the file into $IR_DATASETS_HOME/downloads under its MD5, as named above")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fail(f"{error.filename or 'the disk'}: no space left; free some and run again")
+        if type(error).__name__ == "HashVerificationError":
+            fail(f"a downloaded file is not what was expected ({error}); delete it and try again")
         if error.filename is None:
             raise
         fail(f"{error.filename}: {error.strerror}; check the path and the disk")

@@ -18,7 +18,7 @@ from typing import IO, BinaryIO, NoReturn, Protocol
 from csrerank.errors import InputError
 
 _CHUNK = 1 << 17
-_LONGEST_LINE = 1 << 20
+LONGEST_LINE = 1 << 20  # bytes; a longer one in a run is a binary file
 _MARK = b"\xef\xbb\xbf"
 _SPLITTERS = ((b"\r", "carriage return"), (b"\v", "vertical tab"), (b"\f", "form feed"))
 # Each longer than any text would start with: a topic may well be called PAR1.
@@ -62,18 +62,21 @@ def shell_name(name: str) -> str:
     return "FILE" if name in ("standard input", "stream") else shlex.quote(name)
 
 
-def read_lines(source: str | Path | BinaryIO, *, allow_empty: bool = False, name: str | None = None) -> Iterator[tuple[int, str]]:
+def read_lines(
+    source: str | Path | BinaryIO, *, allow_empty: bool = False, name: str | None = None, longest: int = LONGEST_LINE
+) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its end) for each line of a text file that is not blank.
 
     :param source: a path, "-" for standard input, or an open binary file, which stays open; gzip is known by its first
         bytes, not by its name. CRLF is accepted.
     :param name: what messages call the source.
+    :param longest: bytes that a line may have.
     :raises InputError: where the bytes are not lines of UTF-8 text, or (unless ``allow_empty``) where there is no line.
     """
     shown = name or source_name(source)
     empty = True
     with opened(source, shown) as stream:
-        for first, block in blocks(stream, shown):
+        for first, block in blocks(stream, shown, longest):
             for line in text_lines(block, first, shown):
                 empty = False
                 yield line
@@ -96,7 +99,7 @@ def opened(source: str | Path | BinaryIO, name: str) -> Iterator[Readable]:
             yield _unpacked(file, name)
 
 
-def blocks(stream: Readable, name: str) -> Iterator[tuple[int, bytes]]:
+def blocks(stream: Readable, name: str, longest: int = LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
     """Yield (number of the first line, whole lines each ended by LF) about 128 KiB at a time.
 
     :raises InputError: at the first bytes of a known binary format, at a line of more than 1 MiB, where reading fails.
@@ -109,8 +112,8 @@ def blocks(stream: Readable, name: str) -> Iterator[tuple[int, bytes]]:
     while chunk or rest:
         chunk = chunk or b"\n"  # the last line may lack its end
         end = chunk.find(b"\n")
-        if len(rest) + (end if end >= 0 else len(chunk)) > _LONGEST_LINE:
-            raise InputError(f"{name}:{number}: a line of more than 1 MB: this looks like a binary file, not text; check the path")
+        if len(rest) + (end if end >= 0 else len(chunk)) > longest:
+            raise InputError(f"{name}:{number}: a line of more than {longest >> 20} MB: this looks like a binary file, not text; check the path")
         block, newline, rest = (rest + chunk).rpartition(b"\n")
         if newline:
             block += newline
@@ -363,3 +366,9 @@ def _printable(text: str) -> str:
 
 def _reason(error: BaseException) -> str:
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".").replace("\n", " ")
+
+
+def is_stream(path: str | Path) -> bool:
+    """Whether ``path`` is standard input or output, a pipe or a device: read or written once, and nothing lies beside it."""
+    # os.path, because pathlib raises where a name is too long.
+    return str(path) == "-" or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -43,7 +44,7 @@ def describe(method: Mapping[str, Any], data: Mapping[str, Any], started: dateti
             "operating system": {"kernel": platform.release(), "distribution": platform.system()},
             "software": {"python": platform.python_version(), "libraries": versions()},
         },
-        "implementation": {"executable": {"cmd": " ".join(["csrerank", *sys.argv[1:]])}},
+        "implementation": {"executable": {"cmd": shlex.join(["python", "-m", "csrerank.rerank", *sys.argv[1:]] if Path(sys.argv[0]).stem == "rerank" else ["csrerank", *sys.argv[1:]])}},
         "method": {"automatic": True, **method},
         "data": dict(data),
         "research goal": dict(goal or {}),

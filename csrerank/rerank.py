@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from csrerank.errors import InputError
-from csrerank.files import check_writable, packed, put_lines, target_name
+from csrerank.files import check_writable, is_stream, packed, put_lines, target_name
 from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar, versions
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
@@ -31,15 +31,18 @@ _LOOKUP = 4096  # documents asked of a store at once while checking
 
 
 class Report(NamedTuple):
-    """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents skipped as missing, and texts cut."""
+    """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents and topics skipped as missing, texts cut, and how often memory ran out and a window was
+    batched anew at half the budget."""
 
     topics: int
     pairs: int
     resumed: int
     below: int
     skipped: int
+    skipped_topics: int
     queries_cut: int
     passages_cut: int
+    budget_halvings: int
 
     def summary(self, output: str) -> str:
         """One line for a person."""
@@ -47,24 +50,29 @@ class Report(NamedTuple):
         parts += [f"{self.resumed} of them taken from the journal"] if self.resumed else []
         parts += [f"{self.below} documents below --k kept their order"] if self.below else []
         parts += [f"{self.skipped} documents without a text dropped"] if self.skipped else []
+        parts += [f"{self.skipped_topics} topics without a text dropped"] if self.skipped_topics else []
+        parts += [f"memory ran out: the batch budget was halved {self.budget_halvings} times (lower --batch-tokens)"] if self.budget_halvings else []
         parts += [f"{self.queries_cut} queries cut (--query-tokens)"] if self.queries_cut else []
         parts += [f"{self.passages_cut} passages cut (--max-length; --window scores them whole)"] if self.passages_cut else []
         return "; ".join(parts)
 
 
 class Plan(NamedTuple):
-    """What a pass over the run found: its topics in order, the pairs to score, documents below k, and the missing documents and topics (to be skipped)."""
+    """What a pass over the run found: its topics in order, the pairs to score, documents below k, the missing documents and topics (to be skipped), and SHA-256 of the texts to be scored, so that a journal is
+    never taken for other texts under the same name."""
 
     topics: list[str]
     pairs: int
     below: int
     missing: frozenset[str]
     skipped: int
+    skipped_topics: int
+    texts: str
 
 
 def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
-    data: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW,
+    data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW,
 ) -> Report:  # fmt: skip
     """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar (``-`` or a pipe: neither sidecar nor journal).
 
@@ -74,10 +82,10 @@ def rerank_run(
     """
     started = datetime.now(UTC)
     _check_request(output, k, tag)
-    kept = not _is_stream(output)
+    kept = not is_stream(output)
     with _seekable(run) as source:
         plan = _plan(source, run, topics, documents, k, missing)
-        settings = _fingerprint(source, topics, documents, model, k, missing, window)
+        settings = _fingerprint(source, plan, topics, documents, model, k, missing, window)
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
@@ -88,11 +96,12 @@ def rerank_run(
                     put_lines(format_run(lines, tag, target_name(output)), out)
             else:
                 write_run(output, lines, tag)
-            report = Report(len(plan.topics), plan.pairs, resumed, plan.below, plan.skipped, model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]), journal.passages_cut)
+            report = Report(len(plan.topics), plan.pairs, resumed, plan.below, plan.skipped, plan.skipped_topics, model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]), journal.passages_cut, model.budget_halvings)
             if kept:
-                first = {"run": Path(run).name, "sha256": settings["run"]}
+                first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
+                hashes = {"topics": topics.fingerprint, "documents": documents.fingerprint, "scored texts sha256": plan.texts}
                 with placed(sidecar(output)) as file:
-                    file.write(dumped(describe(_method(report, settings, model_name, k), {**(data or {}), "first stage": first}, started, tag)))
+                    file.write(dumped(describe(_method(report, settings, model_name, k), {**(data or {}), **hashes, "first stage": first}, started, tag)))
             finished = True
         finally:
             journal.close(finished)
@@ -105,14 +114,8 @@ def _check_request(output: str | Path, k: int, tag: str) -> None:
     if k < 1:
         raise InputError(f"--k {k}: give 1 or more")
     check_writable(output)
-    if not _is_stream(output):
+    if not is_stream(output):
         check_writable(sidecar(output))
-
-
-def _is_stream(path: str | Path) -> bool:
-    """Whether ``path`` is standard input or output, a pipe or a device: read once, and nothing lies beside it."""
-    # os.path, because pathlib raises where a name is too long.
-    return str(path) == "-" or (os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path))
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
@@ -126,60 +129,65 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -
 @contextmanager
 def _seekable(run: str | Path) -> Iterator[str | Path]:
     """A run that can be read more than once: standard input, or a pipe, is copied to a temporary file first."""
-    if not _is_stream(run):
+    if not is_stream(run):
         yield run
         return
     with TemporaryDirectory() as folder:
         copy = Path(folder) / "standard-input"
         with nullcontext(sys.stdin.buffer) if str(run) == "-" else open(run, "rb") as stream, copy.open("wb") as file:
             shutil.copyfileobj(stream, file)
-        yield copy
+        try:
+            yield copy
+        except InputError as error:
+            raise InputError(str(error).replace(str(copy), "standard input")) from None
 
 
 def _plan(source: str | Path, shown: str | Path, topics: "Topics", documents: "Documents", k: int, missing: str) -> Plan:
-    """Check that every topic and every document to be scored has a text; the run itself is validated by reading it whole."""
+    """Check that every topic and every document of the run has a text; the run itself is validated by reading it whole."""
     order: list[str] = []
     without: set[str] = set()
     lacking: list[str] = []
     pairs = below = skipped = 0
+    digest = hashlib.sha256()
     name = "standard input" if shown == "-" else shown
 
-    def asked() -> Iterator[str]:
-        nonlocal pairs, below, skipped
+    def asked() -> Iterator[tuple[str, bool]]:
+        nonlocal skipped
         for ranking in read_run(source):
             if ranking.topic not in topics.texts:
                 lacking.append(ranking.topic)
                 skipped += len(ranking.docs)
                 continue
             order.append(ranking.topic)
-            pairs += len(ranking.docs[:k])
-            below += len(ranking.docs[k:])
-            yield from ranking.docs[:k]
+            digest.update(f"{ranking.topic}\0{topics.texts[ranking.topic]}\0".encode())
+            yield from ((doc, place < k) for place, doc in enumerate(ranking.docs))
 
-    rows: list[str] = []
-    known: set[str] = set()
     stream = asked()
     while rows := list(islice(stream, _LOOKUP)):
-        new = [doc for doc in dict.fromkeys(rows) if doc not in known]
-        found = documents.texts(new)
-        without.update(doc for doc in new if doc not in found)
-        known = set(rows) if len(known) > 20 * _LOOKUP else known | set(rows)  # bounded: memory stays flat, at worst a document is asked for again
-        skipped += sum(doc in without for doc in rows)
-        pairs -= sum(doc in without for doc in rows)
+        found = documents.texts(list(dict.fromkeys(doc for doc, _ in rows)))
+        for doc, scored in rows:
+            if doc not in found:
+                without.add(doc)
+                skipped += 1
+            elif scored:
+                pairs += 1
+                digest.update(f"{doc}\0{found[doc]}\0".encode())
+            else:
+                below += 1
     if missing != "skip" and lacking:
         raise InputError(f"{name}: topic {lacking[0]!r}{_others(len(lacking))} has no text in the topics given; check that run and topics belong together, or give --missing skip")
     if missing != "skip" and without:
         raise InputError(f"{name}: document {min(without)!r}{_others(len(without))} is not in the collection; check that run and collection belong together, or give --missing skip")
     if not pairs:
         raise InputError(f"{name}: nothing to re-rank: no topic and document of the run has a text; check that run and collection belong together")
-    return Plan(order, pairs, below, frozenset(without), skipped)
+    return Plan(order, pairs, below, frozenset(without), skipped, len(lacking), digest.hexdigest())
 
 
 def _others(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-def _fingerprint(source: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int) -> dict[str, Any]:
+def _fingerprint(source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int) -> dict[str, Any]:
     """Everything that makes the scores. The tag and the output's name do not."""
     with open(source, "rb") as file:
         run = hashlib.file_digest(file, "sha256").hexdigest()
@@ -187,9 +195,10 @@ def _fingerprint(source: str | Path, topics: "Topics", documents: "Documents", m
     import torch
 
     return {
-        "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
+        "run": run, "texts": plan.texts, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
         "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "windows": list(settings.windows) if settings.windows else None,
-        "device": model.device.type, "threads": torch.get_num_threads(), "versions": versions(),
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(), "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
     }  # fmt: skip
 
 
@@ -200,7 +209,10 @@ def _score(source: str | Path, plan: Plan, topics: "Topics", documents: "Documen
     resumed = sum(map(len, journal.windows.values()))
     with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
         for number, pairs in enumerate(_windows(_pairs(read_run(source), plan, k), window)):
-            if number not in journal.windows:
+            if number in journal.windows:
+                if len(journal.windows[number]) != len(pairs):
+                    raise InputError(f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew")
+            else:
                 texts = documents.texts(list(dict.fromkeys(doc for _, doc in pairs)))
                 cut = model.encoder.passages_cut
                 scores = model.score_pairs([topics.texts[topic] for topic, _ in pairs], [texts[doc] for _, doc in pairs], bar.update)
@@ -232,7 +244,7 @@ def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int
         at += len(head)
         order = sorted(range(len(head)), key=lambda place: -mine[place])  # noqa: B023 - used within the turn
         floor = min(mine, default=0.0)
-        tail = ranking.docs[k:]
+        tail = [doc for doc in ranking.docs[k:] if doc not in plan.missing]
         yield TopicRun(ranking.topic, [head[place] for place in order] + tail, [mine[place] for place in order] + [floor - 1 - step for step in range(len(tail))])
 
 
@@ -259,7 +271,7 @@ def rerank(run: str | None, output: str | None, sources: Sources, model: str, se
         raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
     if run is None and output is None:
         raise InputError("--output is needed where there is no --run to name it after; give a file, or - for standard output")
-    if run is not None and not _is_stream(run):
+    if run is not None and not is_stream(run):
         next(iter(read_run(run)))  # a run that cannot be read is said before anything else
     target = output or _free_output(str(run))
     _refuse_overwriting(target, {"run": run, "topics": sources.topics, "documents": sources.documents})
@@ -277,8 +289,13 @@ def rerank(run: str | None, output: str | None, sources: Sources, model: str, se
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
-        data = {"test collection": {"name": dataset, "ir_datasets": dataset} if dataset else {"topics": sources.topics, "documents": sources.documents or sources.index}}
-        return target, rerank_run(source, target, topics, documents, reranker, data=data, model_name=model, **options)
+        # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.
+        whole = dataset and not (sources.topics or sources.documents or sources.index)
+        parts = {"topics file": sources.topics, "documents file": sources.documents, "index": sources.index, "dataset": dataset}
+        named_parts = {name: value for name, value in parts.items() if value}
+        data = {"test collection": {"name": dataset, "ir_datasets": dataset} if whole else named_parts}
+        first = {"run": "searched here", "method": "BM25", "index": sources.index, "analyzer": sources.analyzer} if run is None else None
+        return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, **options)
 
 
 def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from csrerank.errors import InputError
-from csrerank.retrieval.carry import carry_over, pool_recall
+from csrerank.retrieval.carry import carry_over
 from csrerank.trec import TopicRun, read_run
 
 
@@ -67,9 +67,15 @@ def test_carrying_over_gives_sentences_their_paragraphs_score_in_order_and_cuts(
     assert list(carry_over(english, members, k=9, paragraphs=1)) == [TopicRun("t", ["p2-0"], [3.0])]
 
 
-def test_pool_recall_counts_topics_that_the_run_lacks() -> None:
-    run = [TopicRun("1", ["a", "b"], [2.0, 1.0])]
-    assert pool_recall(run, {"1": {"a": 1, "c": 2, "b": 0}, "2": {"a": 1}, "3": {"a": 0}}) == pytest.approx(0.25)
+def test_an_index_of_others_is_not_searched_as_english(tmp_path: Path) -> None:
+    from csrerank.retrieval.bm25 import BM25, build_index
+
+    index = build_index([("1", "Die Wale schlafen.")], tmp_path / "de", "de")
+    (index / "csrerank.json").unlink()
+    assert BM25(index).stored_text("1") == "Die Wale schlafen."
+    with pytest.raises(InputError, match="give --analyzer"):
+        next(BM25(index).search([("q", "Wal")], 1))
+    assert next(BM25(index, "de").search([("q", "Wal")], 1)).docs == ["1"]
 
 
 def test_retrieve_writes_run_sidecar_and_reuses_the_index(tmp_path: Path) -> None:

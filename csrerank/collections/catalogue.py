@@ -44,10 +44,10 @@ def download_md5(key: str) -> dict[str, str]:
 
 
 class MemoryStore(Docstore):
-    """Documents by id out of a dictionary."""
+    """Documents (or topics) by id out of a dictionary."""
 
-    def __init__(self, documents: Mapping[str, Any], doc_cls: Any) -> None:
-        super().__init__(doc_cls)
+    def __init__(self, documents: Mapping[str, Any], doc_cls: Any, id_field: str = "doc_id") -> None:
+        super().__init__(doc_cls, id_field)
         self._documents = documents
 
     def get_many_iter(self, doc_ids: Iterable[str]) -> Iterator[Any]:
@@ -119,6 +119,10 @@ class MemoryQueries(BaseQueries):
     def queries_iter(self) -> Iterator[Any]:
         """Topics in order."""
         return iter(self._queries)
+
+    def queries_store(self) -> MemoryStore:
+        """Topics by id."""
+        return MemoryStore({query.query_id: query for query in self._queries}, self._cls, "query_id")
 
     def queries_count(self) -> int:
         """How many."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from csrerank.errors import InputError
-from csrerank.files import read_lines
+from csrerank.files import is_stream, read_lines
 
+LONGEST_RECORD = 1 << 28  # bytes: a document may be a book, and a line without an end is still refused
 TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "query", "question", "title")
 ID_FIELDS = ("_id", "id", "doc_id", "docid", "docno", "query_id", "qid", "pid")
 
@@ -76,6 +77,8 @@ class FileDocuments:
     """The documents of a TSV or JSONL file, indexed once by id in an SQLite file in the cache, so that memory stays flat."""
 
     def __init__(self, path: str | Path, cache: Path) -> None:
+        if is_stream(path):
+            raise InputError(f"{path}: documents are looked up by id and cannot come from a pipe; give a file")
         self.fingerprint = file_hash(path)
         self._store = cache / "documents" / f"{self.fingerprint}.sqlite"
         if not self._store.exists():
@@ -118,7 +121,8 @@ def file_topics(path: str | Path) -> Topics:
         texts[topic] = text
     if not texts:
         raise InputError(f"{path}: no topics in it; give lines of id, tab, text")
-    return Topics(texts, file_hash(path))
+    # Of what was read, since a pipe cannot be read again.
+    return Topics(texts, hashlib.sha256(json.dumps(sorted(texts.items())).encode()).hexdigest())
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, str, str]]:
@@ -127,7 +131,7 @@ def read_records(path: str | Path) -> Iterator[tuple[int, str, str]]:
     Which of the two it is shows in the first line. Raises ``InputError`` naming the line of a malformed one.
     """
     parse: Callable[[str, str], tuple[str, str]] | None = None
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, longest=LONGEST_RECORD):
         if not line.strip():
             continue
         parse = parse or (_from_json if line.lstrip().startswith("{") else _from_tsv)
@@ -156,13 +160,30 @@ def _from_json(line: str, where: str) -> tuple[str, str]:
     if not isinstance(record, dict):
         raise InputError(f"{where}: not a JSON object; each line of a JSONL file is one object with an id and a text")
     identifier = next((record[name] for name in ID_FIELDS if name in record), None)
-    text = next((record[name] for name in TEXT_FIELDS if isinstance(record.get(name), str)), None)
     if not isinstance(identifier, (str, int)) or isinstance(identifier, bool):
         raise InputError(f"{where}: no id in this object; name it one of {', '.join(ID_FIELDS)}")
+    return str(identifier), record_text(record, where)
+
+
+def record_text(record: Mapping[str, Any], where: str) -> str:
+    """The text of a JSON object: the first of ``TEXT_FIELDS``, with its title in front. Raises ``InputError`` where it has none."""
+    text = next((record[name] for name in TEXT_FIELDS if isinstance(record.get(name), str)), None)
     if text is None:
         raise InputError(f"{where}: no text in this object; name it one of {', '.join(TEXT_FIELDS)}")
     title = record.get("title")
-    return str(identifier), f"{title} {text}" if isinstance(title, str) and title and title is not text else text
+    return f"{title} {text}" if isinstance(title, str) and title and title is not text else text
+
+
+def stored_text(raw: str, where: str) -> str:
+    """The text of a document that a Lucene index stores: of a JSON object its text, anything else as it is."""
+    if raw.lstrip().startswith("{"):
+        try:
+            record = json.loads(raw)
+        except ValueError:
+            return raw
+        if isinstance(record, dict):
+            return record_text(record, where)
+    return raw
 
 
 def _index_documents(path: str | Path, store: Path) -> None:

@@ -20,21 +20,28 @@ def score_runs(runs: Sequence[str], qrels: str | None, dataset: str | None, meas
         raise InputError("--measures is empty; give some, as RR@10,nDCG@10")
     if qrels and dataset:
         raise InputError("--qrels and --dataset both give judgements; leave one out")
-    judged = read_qrels(qrels) if qrels else dataset_qrels(dataset or _named(runs[0]))
+    source = None if qrels else dataset or _named(runs)
+    judged = read_qrels(qrels) if qrels else dataset_qrels(str(source))
+    said = [] if qrels or dataset else [f"judgements of {source} (from the run's metadata)"]
     rows = {}
     for run in runs:
         name = run if run in rows or sum(Path(other).name == Path(run).name for other in runs) > 1 else Path(run).name
         rows[name] = evaluate(read_run(run), judged, wanted)
-    return table(rows, by_topic), remarks(rows)
+    return table(rows, by_topic), said + remarks(rows)
 
 
-def _named(run: str) -> str:
-    if run != "-":
-        next(iter(read_run(run)))  # a run that cannot be read is said first
-    dataset = dataset_of(run) if run != "-" else None
-    if dataset is None:
-        raise InputError(f"{run}: no judgements to score by: give --qrels FILE or --dataset ID; the run has no sidecar that names one")
-    return dataset
+def _named(runs: Sequence[str]) -> str:
+    """The dataset that the runs' sidecars name, which must be one."""
+    named = {}
+    for run in runs:
+        if run != "-":
+            next(iter(read_run(run)))  # a run that cannot be read is said first
+        named[run] = dataset_of(run) if run != "-" else None
+        if named[run] is None:
+            raise InputError(f"{run}: no judgements to score by: give --qrels FILE or --dataset ID; the run has no sidecar that names one")
+        if named[run] != named[runs[0]]:
+            raise InputError(f"{run}: made from {named[run]}, but {runs[0]} from {named[runs[0]]}; score them apart, or give --qrels FILE or --dataset ID")
+    return str(named[runs[0]])
 
 
 def dataset_qrels(dataset_id: str) -> dict[str, dict[str, int]]:

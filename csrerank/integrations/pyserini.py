@@ -5,7 +5,6 @@ from math import floor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.retrieval.bm25 import text_of_raw
 
 if TYPE_CHECKING:
     from csrerank.models.reranker import Reranker
@@ -25,11 +24,12 @@ def rerank_hits(reranker: "Reranker", query: str, hits: Iterable[Any] | None, se
 
     ::
 
-        from csrerank.integrations import jvm, pyserini
-        jvm.start()                                    # before pyserini is imported
+        from csrerank.integrations import jvm
+        from csrerank.integrations.pyserini import rerank_hits
+        from csrerank.models.reranker import Reranker
+        jvm.start()  # before pyserini is imported
         from pyserini.search.lucene import LuceneSearcher
-        searcher = LuceneSearcher("index")
-        better = pyserini.rerank_hits(Reranker.load(), query, searcher.search(query, 100))
+        better = rerank_hits(Reranker.load(), query, LuceneSearcher("index").search(query, 100))
 
     Scores are multiples of 0.000001, the model's logits rounded, because pyserini's TREC writer prints six decimals: two hits that it would print alike would be a tie in the file. A score that does not lie
     below the one before it is lowered to the next multiple that does, both as printed and as the float32 that trec_eval reads (which are further apart from 8 upwards). So the run falls strictly.
@@ -50,7 +50,7 @@ def printable(scores: Iterable[float]) -> list[float]:
 
     fixed: list[float] = []
     for score in scores:
-        value = round(float(score), 6) + 0.0  # no -0.0, which prints a sign
+        value = round(float(score), 6) # no -0.0, which prints a sign
         if fixed and np.float32(value) >= np.float32(fixed[-1]):
             below = np.nextafter(np.float32(fixed[-1]), np.float32(-np.inf))
             value = floor(float(below) * 1_000_000) / 1_000_000  # the product is exact: 24 bits times 14 fit a double
@@ -80,4 +80,8 @@ def _document(hit: Any, searcher: Any, text: Callable[[Any], str] | None) -> Hit
         raw, contents = stored.raw(), stored.contents()
     if raw is None and contents is None:
         raise InputError(f"document {hit.docid!r}: the index stores no texts; rebuild it with --storeRaw, or give text=")
-    return Hit(hit.docid, 0.0, raw, text_of_raw(raw) if raw is not None else contents)
+    if raw is None:
+        return Hit(hit.docid, 0.0, None, contents)
+    from csrerank.collections.texts import stored_text  # brings ir_datasets along
+
+    return Hit(hit.docid, 0.0, raw, stored_text(raw, f"document {hit.docid!r}"))

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from csrerank.errors import InputError
+
 PREFIX = {"query": "query: ", "passage": "passage: "}  # multilingual-e5 was trained with these (its model card)
 
 
@@ -17,13 +19,21 @@ class Embedder:
 
     @classmethod
     def load(cls, directory: str | Path) -> "Embedder":
-        """Load from a Hugging Face directory."""
+        """Load from a Hugging Face directory. Raises ``InputError`` for a directory that holds no encoder."""
+        import torch
         from transformers import AutoModel, AutoTokenizer
 
         from csrerank.models.reranker import position_limit, quiet_transformers
 
         quiet_transformers()
-        model, tokenizer = AutoModel.from_pretrained(directory, add_pooling_layer=False), AutoTokenizer.from_pretrained(directory)
+        if not (Path(directory) / "config.json").exists():
+            raise InputError(f"{directory}: no bi-encoder there; make the default one with scripts/build_encoder, or give another directory")
+        try:
+            model = AutoModel.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(directory)
+        except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise InputError(f"{directory}: cannot be loaded as a bi-encoder ({first}); give a directory saved by transformers with safetensors") from error
         return cls(model, tokenizer, position_limit(model, tokenizer))
 
     def embed(self, texts: Sequence[str], kind: Literal["query", "passage"], batch: int = 64, progress: Any = None) -> np.ndarray:

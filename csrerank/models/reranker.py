@@ -64,7 +64,10 @@ class Reranker:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
         self.settings = settings._replace(precision=_resolve_precision(settings.precision, self.device))
         self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
-        self._budget = settings.batch_tokens
+        room = settings.max_length - settings.query_tokens - self.encoder.special
+        if settings.windows and settings.windows.size > room:
+            raise InputError(f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less")
+        self.budget_halvings = 0
 
     @classmethod
     def load(cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None) -> "Reranker":  # noqa: B008
@@ -72,6 +75,7 @@ class Reranker:
 
         Raises ``InputError`` for an unknown name, a directory without a checkpoint, or a model that does not give one or two logits.
         """
+        import torch
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         directory = find_model(name)
@@ -83,7 +87,8 @@ class Reranker:
                 raise InputError(f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder")
             if config.num_labels not in (1, 2):
                 raise InputError(f"{name}: {config.num_labels} logits where a re-ranker has one or two; give another checkpoint")
-            model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True)
+            # float32 whatever it was saved in, so that --precision says what is computed
+            model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(directory)
         except InputError:
             raise
@@ -95,34 +100,36 @@ class Reranker:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the directory's weights, configuration and tokenizer (over the tensors, for a model that came from elsewhere)."""
-        digest = hashlib.sha256()
+        """SHA-256 over weights, configuration and tokenizer: the directory's files, or what was loaded, for a model that came from a hub."""
         if self.directory is not None:
-            names = [path for path in sorted(self.directory.iterdir()) if path.suffix in (".safetensors", ".json", ".model", ".txt")]
-            for path in names:
-                digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-        else:
-            for name, tensor in sorted(self.model.state_dict().items()):
-                digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
+            return directory_hash(self.directory)
+        digest = hashlib.sha256(self.model.config.to_json_string().encode() + self.tokenizer.backend_tokenizer.to_str().encode())
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def score_pairs(self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None) -> np.ndarray:
         """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished.
 
-        Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns never mixes two batchings.
+        Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns never mixes two batchings. Each call begins at the full budget,
+        so that what came before does not matter. Raises ``InputError`` where memory does not hold a single input.
         """
         if not len(queries):
             return np.zeros(0, np.float32)
         inputs, owners = self.encoder.encode(queries, passages, self.settings.windows.spans if self.settings.windows else None)
         owner = np.array(owners)
+        budget, longest = self.settings.batch_tokens, max(len(row.ids) for row in inputs)
         while True:
             try:
-                logits = self._forward(inputs, owner, advance)
+                logits = self._forward(inputs, owner, budget, advance)
                 break
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or self._budget <= max(len(row.ids) for row in inputs):
+                if not _is_out_of_memory(error):
                     raise
-                self._budget //= 2
+                if budget <= longest:
+                    raise InputError(f"memory does not hold one input of {longest} tokens; lower --max-length") from error
+                budget //= 2
+                self.budget_halvings += 1
                 advance = None  # a second pass must not count pairs twice
         scores = np.full(len(queries), -np.inf, np.float32)
         np.maximum.at(scores, owner, logits)
@@ -138,13 +145,13 @@ class Reranker:
         order = sorted(range(len(candidates)), key=lambda at: -scores[at])
         return [(candidates[at], float(scores[at])) for at in order]
 
-    def _forward(self, inputs: list[Encoded], owner: np.ndarray, advance: Callable[[int], object] | None) -> np.ndarray:
+    def _forward(self, inputs: list[Encoded], owner: np.ndarray, budget: int, advance: Callable[[int], object] | None) -> np.ndarray:
         import torch
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
-            for rows in batches([len(row.ids) for row in inputs], self._budget):
+            for rows in batches([len(row.ids) for row in inputs], budget):
                 output = self.model(**self._padded([inputs[row] for row in rows])).logits.float()
                 logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()
                 finished += len(rows)
@@ -186,6 +193,16 @@ def find_model(name: str | Path) -> str:
     if str(name).count("/") != 1 or str(name).startswith((".", "/")):
         raise InputError(f"{name}: no such model; give 'default', a directory, or a hub name like owner/name")
     return str(name)
+
+
+def directory_hash(directory: Path) -> str:
+    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".model", ".txt"):
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def quiet_transformers() -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -17,7 +18,7 @@ from csrerank.trec import TopicRun
 # Besides Lucene's language codes. "standard" is Lucene's StandardAnalyzer (UAX #29 words, lower-cased, nothing stemmed), for documents in several languages.
 PLAIN_ANALYZERS = ("whitespace", "standard")
 # Lucene's language analyzers, as pyserini ships them; more than csrerank's own table of languages, since any ir_datasets id works.
-LUCENE_ANALYZERS = tuple("ar bn da de en es fa fi fr hi hu id it ja ko nl no pl pt ru sv te th tr uk zh".split())
+LUCENE_ANALYZERS = ("ar", "bn", "da", "de", "en", "es", "fa", "fi", "fr", "hi", "hu", "id", "it", "ja", "ko", "nl", "no", "pl", "pt", "ru", "sv", "te", "th", "tr", "uk", "zh")
 ALIASES = {"dt": "nl"}  # mMARCO's name for Dutch
 K1, B = 0.9, 0.4  # pyserini's defaults
 SEARCH_BATCH = 512
@@ -119,7 +120,7 @@ class BM25:
         built = json.loads(note.read_text(encoding="utf-8"))["analyzer"] if note.exists() else None
         if built and analyzer and built != analyzer:
             raise InputError(f"{index}: built with the analyzer {built}, not {analyzer}; leave --analyzer out")
-        self.index, self.analyzer = index, check_analyzer(built or analyzer) if built or analyzer else None
+        self.index, self.analyzer = index, check_analyzer(str(built or analyzer)) if built or analyzer else None
         jvm.start()
         with _quiet_stdout():
             try:
@@ -139,7 +140,8 @@ class BM25:
         if self.analyzer is None:
             raise InputError(f"{self.index}: csrerank did not build this index and cannot know its analyzer; give --analyzer (a language code, whitespace or standard)")
         strings = jvm.autoclass("java.util.ArrayList")
-        for batch in batched_pairs(queries, SEARCH_BATCH):
+        stream = iter(queries)
+        while batch := list(islice(stream, SEARCH_BATCH)):
             texts, ids = strings(), strings()
             for number, (_, text) in enumerate(batch):
                 texts.add(self._tokens(text) if self._tokens else text)
@@ -160,15 +162,3 @@ class BM25:
         from csrerank.collections.texts import stored_text
 
         return stored_text(raw, f"document {doc_id!r} of the index")
-
-
-def batched_pairs(items: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
-    """Lists of at most ``size`` items (``itertools.batched`` came with Python 3.12)."""
-    batch: list[tuple[str, str]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

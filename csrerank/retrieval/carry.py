@@ -15,14 +15,3 @@ def carry_over(run: Iterable[TopicRun], members: Mapping[str, Sequence[str]], k:
     for ranking in run:
         rows = [(document, score) for paragraph, score in zip(ranking.docs[:paragraphs], ranking.scores, strict=False) for document in members.get(paragraph, ())][:k]
         yield TopicRun(ranking.topic, [document for document, _ in rows], [score for _, score in rows])
-
-
-def pool_recall(run: Iterable[TopicRun], qrels: Mapping[str, Mapping[str, int]]) -> float:
-    """The share of relevant documents (grade 1 or more) that the pool holds, averaged over the topics of ``qrels`` that have any: no re-ranking can find the others."""
-    pools = {ranking.topic: set(ranking.docs) for ranking in run}
-    shares = []
-    for topic, grades in qrels.items():
-        relevant = [document for document, grade in grades.items() if grade > 0]
-        if relevant:
-            shares.append(sum(document in pools.get(topic, ()) for document in relevant) / len(relevant))
-    return sum(shares) / len(shares) if shares else 0.0

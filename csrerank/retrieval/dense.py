@@ -1,6 +1,7 @@
 """The dense first stage: faiss over embeddings of a bi-encoder; it works across languages, where BM25 sees only shared words."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def embed_cached(embedder: Embedder, texts: Sequence[str], kind: Any, cache: Pat
             key = hashlib.sha256("\x1f".join([model_key, kind, *block]).encode()).hexdigest()
             path = folder / f"{key}.npy"
             if not path.exists():
-                work = path.with_suffix(".tmp.npy")
+                work = path.with_name(f".{key}.{os.getpid()}.npy")
                 np.save(work, embedder.embed(block, kind, progress=bar))
                 work.replace(path)
             else:

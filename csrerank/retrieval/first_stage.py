@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.files import check_writable
-from csrerank.metadata import describe, versions, write_sidecar
+from csrerank.files import check_writable, is_stream
+from csrerank.metadata import describe, sidecar, versions, write_sidecar
 from csrerank.trec import TopicRun, check_tag, write_run
 
 METHODS = ("bm25", "dense", "oracle")
@@ -49,8 +49,9 @@ def retrieve(
     check_tag(tag)
     if k < 1:
         raise InputError(f"--k {k}: give 1 or more")
-    if output != "-":
-        check_writable(output)
+    check_writable(output)
+    if not is_stream(output):
+        check_writable(sidecar(output))
     from csrerank.collections.catalogue import load
 
     dataset = load(dataset_id)
@@ -65,7 +66,7 @@ def retrieve(
     counted = _Counted(rankings, _qrels(dataset))
     write_run(output, counted, tag)
     result = counted.result()
-    if output != "-":
+    if not is_stream(output):
         data = {"test collection": {"name": dataset_id, "ir_datasets": dataset_id}}
         write_sidecar(output, describe({"retrieval": [{"name": method, "k": k, **how}], "counts": result._asdict()}, data, started, tag))
     return result
@@ -112,6 +113,8 @@ def _bm25(dataset: Any, dataset_id: str, k: int, analyzer: str | None, cache: Pa
     from csrerank.retrieval import bm25
 
     lang = dataset.docs_lang()
+    if not (lang or analyzer or dataset_id.startswith("csrerank/")):
+        raise InputError(f"{dataset_id} does not say which language its documents are in; give --analyzer (a language code, whitespace or standard)")
     chosen = analyzer or bm25.analyzer_for([lang] if lang else ["several", "languages"])
     index = bm25_index(dataset, dataset_id, chosen, cache, quiet)
     found = bm25.BM25(index).search(_progress(_topics(dataset, dataset_id), "searching", quiet), k)
@@ -125,7 +128,7 @@ def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet:
 
     known = versions()
     # Pairs with the same documents share an index: ir_datasets names a document collection by its namespace. The count guards a collection that grew.
-    key = [str(dataset.docs_namespace() or dataset_id), str(dataset.docs_lang()), analyzer, str(dataset.docs_count()), known["pyserini"], known["csrerank"]]
+    key = [str(dataset.docs_namespace() or dataset_id), str(dataset.docs_lang()), analyzer, str(dataset.docs_count()), str(known.get("pyserini")), str(known.get("csrerank"))]
     name = re.sub(r"[^a-z0-9]+", "-", key[0].lower()).strip("-")
     target = cache / "indexes" / f"{name}-{analyzer}-{hashlib.sha256(chr(31).join(key).encode()).hexdigest()[:12]}"
     if not target.exists():
@@ -138,14 +141,13 @@ def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet:
 
 
 def _dense(dataset: Any, k: int, encoder: Path, cache: Path, quiet: bool) -> tuple[Iterable[TopicRun], dict[str, Any]]:
-    from csrerank.collections.texts import default_text, file_hash
+    from csrerank.collections.texts import default_text
     from csrerank.models.embedding import Embedder
+    from csrerank.models.reranker import directory_hash
     from csrerank.retrieval import dense
 
-    if not (encoder / "model.safetensors").exists():
-        raise InputError(f"{encoder}: no bi-encoder there; make the default one with scripts/build_encoder, or give --encoder DIRECTORY")
-    key = file_hash(encoder / "model.safetensors")
     embedder = Embedder.load(encoder)
+    key = directory_hash(encoder)
     documents = [(document.doc_id, default_text(document, "documents")) for document in dataset.docs_iter()]
     topics = _topics(dataset, "topics")
     vectors = dense.embed_cached(embedder, [text for _, text in documents], "passage", cache, key, quiet)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from csrerank.errors import InputError
 from csrerank.models.card import write_card
 from csrerank.training.pairs import pairs
 from csrerank.training.pointwise import train
@@ -25,6 +26,10 @@ def train_default(encoder: Path, output: Path, cache: Path, resume: bool = False
     from csrerank.retrieval.bm25 import BM25
     from csrerank.retrieval.first_stage import bm25_index
 
+    if not (encoder / "config.json").exists():
+        raise InputError(f"{encoder}: no encoder there; make it with scripts/build_encoder")
+    if resume and not list((output / "checkpoints").glob("checkpoint-*")):
+        raise InputError(f"{output}: no checkpoint to resume from; leave --resume out")
     dataset = load(DATASET)
     topics = {query.query_id: query.text for query in dataset.queries_iter()}
     texts = {document.doc_id: document.text for document in dataset.docs_iter()}

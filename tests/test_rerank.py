@@ -1,0 +1,463 @@
+"""The main job: what goes in, what comes out, in which order, and what is counted and written down."""
+
+import gzip
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from csrerank.collections.texts import FileDocuments, Topics, file_topics
+from csrerank.errors import InputError
+from csrerank.metadata import write_sidecar
+from csrerank.rerank import Report, Sources, default_output, rerank, rerank_run
+from csrerank.trec import TopicRun, read_run, write_run
+
+DEMO = "csrerank/demo/en-de"
+SUBJECTS = ("whales", "coffee", "tea")
+PASSAGES = [f"{subject}-{number}" for subject in SUBJECTS for number in range(1, 7)]
+RANKINGS = [TopicRun(f"{subject}-q1", PASSAGES[place:] + PASSAGES[:place], [20.0 - rank for rank in range(len(PASSAGES))]) for place, subject in enumerate(SUBJECTS)]
+
+
+class Texts:
+    """Documents out of a dictionary."""
+
+    def __init__(self, texts: Mapping[str, str], fingerprint: str = "a dictionary") -> None:
+        self.all, self.fingerprint = texts, fingerprint
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
+        return {doc: self.all[doc] for doc in ids if doc in self.all}
+
+
+class Watched:
+    """A re-ranker; ``before`` is called with the number of each call that scores."""
+
+    def __init__(self, model: Any, before: Callable[[int], object]) -> None:
+        self.model, self.before, self.calls = model, before, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
+
+    def score_pairs(self, *arguments: Any) -> np.ndarray:
+        self.before(self.calls)
+        self.calls += 1
+        return self.model.score_pairs(*arguments)
+
+
+class Stop(BaseException):
+    """Ends a job as a kill would, as far as its files go."""
+
+
+def stop_at(call: int) -> Callable[[int], None]:
+    def before(now: int) -> None:
+        if now == call:
+            raise Stop
+
+    return before
+
+
+@pytest.fixture
+def load(toy_model: Path) -> Callable[..., Any]:
+    """Load the toy checkpoint with settings that fit it."""
+    from csrerank.models.reranker import Reranker, Settings
+
+    return lambda folder=toy_model, **settings: Reranker.load(folder, Settings(**{"max_length": 128, "query_tokens": 40, "precision": "fp32", **settings}))
+
+
+@pytest.fixture
+def model(load: Callable[..., Any]) -> Any:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def demo() -> tuple[dict[str, str], dict[str, str]]:
+    """The texts of the topics and documents in RANKINGS."""
+    from csrerank.collections.catalogue import load
+
+    dataset = load(DEMO)
+    wanted = {ranking.topic for ranking in RANKINGS}
+    return {query.query_id: query.text for query in dataset.queries_iter() if query.query_id in wanted}, {doc.doc_id: doc.text for doc in dataset.docs_iter() if doc.doc_id in PASSAGES}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with the first-stage run first.trec."""
+    write_run(tmp_path / "first.trec", RANKINGS, "bm25")
+    return tmp_path
+
+
+def of_demo(place: Path, demo: tuple[dict[str, str], dict[str, str]], model: Any, output: str = "out.trec", **options: Any) -> tuple[Report, list[TopicRun]]:
+    """Re-rank first.trec with the demo's texts; gives the report and the run."""
+    report = rerank_run(place / "first.trec", place / output, Topics(demo[0], "topics"), Texts(demo[1]), model, **{"quiet": True, **options})
+    return report, list(read_run(place / output))
+
+
+def command(arguments: Sequence[object], toy_model: Path) -> tuple[object, ...]:
+    return ("rerank", *arguments, "--model", toy_model, "--max-length", 128, "--query-tokens", 40)
+
+
+# Order
+
+
+def test_the_order_is_that_of_the_scores(place: Path, demo: Any, model: Any) -> None:
+    report, run = of_demo(place, demo, model)
+    assert [ranking.topic for ranking in run] == [ranking.topic for ranking in RANKINGS]
+    for ranking in run:
+        alone = dict(zip(PASSAGES, model.score(demo[0][ranking.topic], [demo[1][doc] for doc in PASSAGES]).tolist(), strict=True))
+        assert sorted(ranking.docs) == sorted(PASSAGES)
+        assert ranking.scores == pytest.approx([alone[doc] for doc in ranking.docs], abs=1e-4)  # batches differ, and with them the last bits
+        assert ranking.scores == sorted(ranking.scores, reverse=True)
+    assert len({tuple(ranking.docs) for ranking in run}) == 3 and (report.topics, report.pairs) == (3, 54)
+    assert (place / "out.trec").read_text().startswith("whales-q1 Q0 ") and (place / "out.trec").read_text().endswith(" 18 " + str(np.float32(run[-1].scores[-1])) + " csrerank\n")
+
+
+def test_documents_below_k_keep_their_order_under_the_others(place: Path, demo: Any, model: Any) -> None:
+    _, whole = of_demo(place, demo, model)
+    report, run = of_demo(place, demo, model, "cut.trec", k=5)
+    for before, full, ranking in zip(RANKINGS, whole, run, strict=True):
+        assert ranking.docs == [doc for doc in full.docs if doc in before.docs[:5]] + before.docs[5:]
+        assert all(above > below for above, below in zip(ranking.scores, ranking.scores[1:], strict=False))
+    assert (report.pairs, report.below) == (15, 39) and "39 documents below --k kept their order" in report.summary("x")
+
+
+def test_texts_that_are_alike_tie_and_keep_the_first_stage_order(tmp_path: Path, load: Callable[..., Any]) -> None:
+    twins = [f"twin-{number}" for number in (3, 1, 4, 15, 9, 2, 6)]
+    others = {f"other-{number}": "the whale " * number for number in range(1, 30)}
+    texts = others | dict.fromkeys(twins, "a text of which there are seven, and not the longest")
+    docs = [doc for at, doc in enumerate(others) for doc in ([doc, twins[at // 4]] if at % 4 == 0 and at // 4 < 7 else [doc])]
+    assert [doc for doc in docs if doc in twins] == twins
+    write_run(tmp_path / "first.trec", [TopicRun("1", docs, [-float(rank) for rank in range(len(docs))])])
+    for batch_tokens in (64, 150, 8192):  # twins in batches of their own, in several, in one
+        output = tmp_path / f"{batch_tokens}.trec"
+        rerank_run(tmp_path / "first.trec", output, Topics({"1": "why do whales sleep"}, "t"), Texts(texts), load(batch_tokens=batch_tokens), quiet=True)
+        (ranking,) = read_run(output)
+        first = ranking.docs.index(twins[0])
+        assert ranking.docs[first : first + 7] == twins
+        assert all(above > below for above, below in zip(ranking.scores, ranking.scores[1:], strict=False))
+
+
+def test_twins_in_different_batches_get_the_same_score(tmp_path: Path, load: Callable[..., Any]) -> None:
+    texts = {f"d{number}": "the same words in every document" for number in range(40)}
+    write_run(tmp_path / "first.trec", [TopicRun("1", list(texts), [-float(rank) for rank in range(40)])])
+    counted = Watched(load(batch_tokens=200), lambda call: None)
+    rerank_run(tmp_path / "first.trec", tmp_path / "out.trec", Topics({"1": "why"}, "t"), Texts(texts), counted, quiet=True)
+    (ranking,) = read_run(tmp_path / "out.trec")
+    steps = np.diff(np.array(ranking.scores, np.float32).view(np.int32))
+    assert ranking.docs == list(texts) and set(np.abs(steps)) == {1}  # each the next number below the one before
+
+
+def test_reranker_rerank_leaves_its_input_alone(model: Any) -> None:
+    candidates = [{"id": "b", "body": "der Wal"}, {"id": "a", "body": "coffee"}, {"id": "c", "body": "der Wal"}]
+    before = json.dumps(candidates)
+    ranked = model.rerank("why do whales sleep", candidates, lambda candidate: candidate["body"])
+    assert json.dumps(candidates) == before and all(found is given for found, given in zip(sorted((one for one, _ in ranked), key=lambda one: one["id"]), [candidates[1], candidates[0], candidates[2]], strict=True))
+    assert [score for _, score in ranked] == sorted((score for _, score in ranked), reverse=True)
+    order = [candidate["id"] for candidate, _ in ranked]
+    assert order.index("b") < order.index("c"), "a tie keeps the order given"
+    assert model.rerank("q", []) == []
+
+
+# Input and output
+
+
+def test_missing_texts_are_dropped_and_counted(place: Path, demo: Any, model: Any) -> None:
+    topics = {topic: text for topic, text in demo[0].items() if topic != "tea-q1"}
+    documents = {doc: text for doc, text in demo[1].items() if doc not in ("coffee-2", "whales-1")}
+    with pytest.raises(InputError, match="first.trec: topic 'tea-q1' has no text"):
+        of_demo(place, (topics, documents), model)
+    with pytest.raises(InputError, match=r"first.trec: document 'coffee-2' \(and 1 more\) is not in the collection"):
+        of_demo(place, (demo[0], documents), model)
+    assert sorted(os.listdir(place)) == ["first.trec"]
+    report, run = of_demo(place, (topics, documents), model, missing="skip")
+    assert [ranking.topic for ranking in run] == ["whales-q1", "coffee-q1"]
+    assert all(sorted(ranking.docs) == sorted(documents) for ranking in run)
+    assert (report.topics, report.pairs, report.skipped) == (2, 32, 18 + 4)
+    assert "22 documents without a text dropped" in report.summary("x")
+
+
+def test_the_dataset_is_taken_from_the_sidecar_and_said(place: Path, toy_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from csrerank.cli import run_command
+
+    write_sidecar(place / "first.trec", {"data": {"test collection": {"name": "demo", "ir_datasets": DEMO}}})
+    for quiet in ([], ["--quiet"]):
+        with pytest.raises(SystemExit) as ended:
+            run_command([str(word) for word in command(["--run", place / "first.trec", *quiet], toy_model)])
+        out, err = capfd.readouterr()
+        assert (ended.value.code or 0, out) == (0, "")
+        said = [] if quiet else [f"dataset {DEMO} (from the run's metadata)", f"{place}/first.reranked.trec: 3 topics, 54 pairs re-ranked"]
+        assert [line.split(";")[0] for line in err.splitlines()] == said
+    sidecar = yaml.safe_load((place / "first.reranked.trec.ir-metadata.yml").read_text())
+    assert sidecar["data"]["test collection"]["ir_datasets"] == DEMO
+
+
+def test_the_same_bytes_whatever_the_hash_seed_and_from_a_pipe(place: Path, toy_model: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    done = cli(*command(["--run", "first.trec", "--output", "file.trec", "--dataset", DEMO], toy_model), cwd=place, timeout=600)
+    assert (done.returncode, done.stdout) == (0, "") and done.stderr.count("\n") == 1, done.stderr
+    monkeypatch.setenv("PYTHONHASHSEED", "2")
+    piped = cli(*command(["--run", "-", "--dataset", DEMO], toy_model), input=(place / "first.trec").read_text(), cwd=place, timeout=600)
+    assert piped.returncode == 0 and piped.stdout == (place / "file.trec").read_text()
+    assert piped.stderr == done.stderr.replace("file.trec", "-")
+    assert sorted(os.listdir(place)) == ["file.trec", "file.trec.ir-metadata.yml", "first.trec"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="named pipes are Unix's")
+def test_named_pipes(place: Path, demo: Any, model: Any) -> None:
+    of_demo(place, demo, model, "expected.trec")
+    found: list[bytes] = []
+    for name in ("in", "out"):
+        os.mkfifo(place / name)
+    ends = [threading.Thread(target=lambda: (place / "in").write_bytes((place / "first.trec").read_bytes())), threading.Thread(target=lambda: found.append((place / "out").read_bytes()))]
+    for end in ends:
+        end.start()
+    rerank_run(place / "in", place / "out", Topics(demo[0], "topics"), Texts(demo[1]), model, quiet=True)
+    for end in ends:
+        end.join(60)
+    assert found == [(place / "expected.trec").read_bytes()]
+    assert sorted(os.listdir(place)) == ["expected.trec", "expected.trec.ir-metadata.yml", "first.trec", "in", "out"]
+
+
+def test_gzip_in_and_out(place: Path, demo: Any, model: Any) -> None:
+    of_demo(place, demo, model)
+    (place / "first.gz").write_bytes(gzip.compress((place / "first.trec").read_bytes()))
+    rerank_run(place / "first.gz", place / "out.gz", Topics(demo[0], "topics"), Texts(demo[1]), model, quiet=True)
+    assert gzip.decompress((place / "out.gz").read_bytes()) == (place / "out.trec").read_bytes()
+    assert (place / "out.gz.ir-metadata.yml").exists()
+
+
+@pytest.mark.parametrize(("run", "output"), [("a/bm25.trec", "a/bm25.reranked.trec"), ("bm25.run.txt.gz", "bm25.run.reranked.txt.gz"), ("bm25", "bm25.reranked"), ("-", "-")])
+def test_where_the_output_goes_when_nothing_is_said(run: str, output: str) -> None:
+    assert default_output(run) == output
+
+
+def test_tsv_and_jsonl_are_equal(place: Path, demo: Any, model: Any) -> None:
+    runs = []
+    for number, (write, pack) in enumerate([(tsv, bytes), (jsonl, bytes), (tsv, gzip.compress), (titled, bytes)]):
+        topics, documents = place / f"topics-{number}", place / f"docs-{number}"
+        topics.write_bytes(pack(write(demo[0])))
+        documents.write_bytes(pack(write(demo[1])))
+        rerank_run(place / "first.trec", place / "out.trec", file_topics(topics), FileDocuments(documents, place / "a cache #1?"), model, quiet=True)
+        runs.append((place / "out.trec").read_bytes())
+    assert len(set(runs)) == 1
+
+
+def tsv(texts: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}\t{text}\n" for name, text in texts.items()).encode()
+
+
+def jsonl(texts: Mapping[str, str]) -> bytes:
+    return "".join(json.dumps({"_id": name, "title": "", "text": text}) + "\n" for name, text in texts.items()).encode()
+
+
+def titled(texts: Mapping[str, str]) -> bytes:
+    """The first word as a title, and other names for the fields."""
+    return "\n".join(json.dumps({"docid": name, "title": text.partition(" ")[0], "contents": text.partition(" ")[2]}, ensure_ascii=False) for name, text in texts.items()).encode()
+
+
+def test_the_index_of_documents_is_made_once_and_mended(tmp_path: Path) -> None:
+    (tmp_path / "docs.tsv").write_text("007\tJames\nNA\t\n")
+    FileDocuments(tmp_path / "docs.tsv", tmp_path)
+    (store,) = (tmp_path / "documents").iterdir()
+    made = store.stat().st_mtime_ns
+    store.with_suffix(".tmp").write_bytes(b"what a killed process left")
+    documents = FileDocuments(tmp_path / "docs.tsv", tmp_path)
+    assert documents.texts(["NA", "7", "007"]) == {"007": "James", "NA": ""} and store.stat().st_mtime_ns == made
+    store.unlink()
+    assert FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["007"]) == {"007": "James"}
+    assert os.listdir(tmp_path / "documents") == [store.name]
+    store.write_bytes(b"no database" * 1000)
+    with pytest.raises(InputError, match="damaged.*delete it"):
+        FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["007"])
+
+
+def test_the_sidecar(place: Path, demo: Any, model: Any) -> None:
+    report, _ = of_demo(place, demo, model, tag="mine", k=7, model_name="toy", data={"test collection": {"ir_datasets": DEMO}})
+    sidecar = yaml.safe_load((place / "out.trec.ir-metadata.yml").read_text())
+    assert list(sidecar)[:8] == ["schema version", "tag", "actor", "platform", "implementation", "method", "data", "research goal"]
+    first, second = sidecar["method"]["retrieval"]
+    assert (first["name"], second["name"], second["model"], second["reranks"], second["max length"], second["precision"]) == ("first stage", "csrerank", "toy", 7, 128, "fp32")
+    assert second["model sha256"] == model.fingerprint and len(model.fingerprint) == 64
+    assert sidecar["method"]["counts"] == report._asdict() and sidecar["tag"] == "mine"
+    assert sidecar["data"]["first stage"]["run"] == "first.trec" and sidecar["data"]["test collection"] == {"ir_datasets": DEMO}
+    assert {"csrerank", "torch", "transformers"} <= set(sidecar["platform"]["software"]["libraries"])
+    assert (place / "out.trec").read_text().splitlines()[0].endswith(" mine")
+
+
+def test_a_replaced_output_keeps_its_permissions_and_a_link_stays(place: Path, demo: Any, model: Any) -> None:
+    (place / "real").mkdir()
+    (place / "real" / "old.trec").write_text("old")
+    (place / "real" / "old.trec").chmod(0o640)
+    (place / "out.trec").symlink_to("real/old.trec")
+    of_demo(place, demo, model)
+    assert (place / "out.trec").is_symlink() and (place / "real" / "old.trec").stat().st_mode & 0o777 == 0o640
+    assert (place / "real" / "old.trec").read_text().count("\n") == 54
+
+
+# Scores
+
+
+def by_hand(model: Any, query: str, passage: Sequence[int]) -> np.ndarray:
+    """The logits of one query and these passage tokens, without a batch."""
+    import torch
+
+    encoded = model.encoder.assemble(model.tokenizer(query, add_special_tokens=False)["input_ids"], list(passage))
+    with torch.inference_mode():
+        return model.model(input_ids=torch.tensor([encoded.ids])).logits[0].numpy()
+
+
+def test_windows_score_a_passage_by_its_best(place: Path, demo: Any, load: Callable[..., Any]) -> None:
+    from csrerank.models.reranker import Windows
+
+    model = load(windows=Windows.checked(40, 15))
+    _, run = of_demo(place, demo, model, k=6)
+    query, seen = demo[0]["whales-q1"], 0
+    for doc, score in zip(run[0].docs[:6], run[0].scores[:6], strict=True):
+        ids = model.tokenizer(demo[1][doc], add_special_tokens=False)["input_ids"]
+        spans = model.settings.windows.spans(len(ids))
+        assert {at for start, end in spans for at in range(start, end)} == set(range(len(ids))) and len(spans) > 3
+        scores = [by_hand(model, query, ids[start:end])[0] for start, end in spans]
+        assert score == pytest.approx(max(scores), abs=1e-4)
+        seen += int(np.argmax(scores)) > 0
+    assert seen, "the first window was always the best: this shows nothing"
+    assert of_demo(place, demo, model, k=6)[0].passages_cut == 0
+
+
+def test_two_logits_count_as_log_odds(tmp_path: Path, load: Callable[..., Any]) -> None:
+    from toy import build_checkpoint
+
+    model = load(build_checkpoint(tmp_path, labels=2))
+    texts = ["the whale", "coffee and sugar", "x"]
+    expected = [(logits := by_hand(model, "why", model.tokenizer(text, add_special_tokens=False)["input_ids"]))[1] - logits[0] for text in texts]
+    assert model.score("why", texts) == pytest.approx(expected, abs=1e-4) and len(set(expected)) == 3
+
+
+def test_cut_texts_are_counted(place: Path, demo: Any, load: Callable[..., Any]) -> None:
+    model = load(max_length=100, query_tokens=30)
+    lengths = {text: len(model.tokenizer(text, add_special_tokens=False)["input_ids"]) for texts in demo for text in texts.values()}
+    report, run = of_demo(place, demo, model)
+    room = {topic: 100 - 4 - min(30, lengths[text]) for topic, text in demo[0].items()}
+    assert report.queries_cut == sum(lengths[text] > 30 for text in demo[0].values()) > 0
+    assert report.passages_cut == sum(lengths[demo[1][doc]] > room[topic] for topic in demo[0] for doc in PASSAGES) > 0
+    assert f"{report.queries_cut} queries cut (--query-tokens)" in report.summary("x") and f"{report.passages_cut} passages cut (--max-length" in report.summary("x")
+    cut = {"1": model.tokenizer.decode(model.tokenizer(demo[0]["tea-q1"], add_special_tokens=False)["input_ids"][:30])}
+    assert dict(zip(run[2].docs, run[2].scores, strict=True))["tea-3"] == pytest.approx(model.score(cut["1"], [demo[1]["tea-3"]])[0], abs=1e-4)
+
+
+class Small:
+    """A model for which there is memory for so many tokens at once."""
+
+    def __init__(self, model: Any, tokens: int, error: type[Exception]) -> None:
+        self.model, self.tokens, self.error, self.refused, self.sizes = model, tokens, error, 0, list[int]()
+
+    def __call__(self, input_ids: Any, **tensors: Any) -> Any:
+        if input_ids.numel() > self.tokens:
+            self.refused += 1
+            raise self.error("out of memory")
+        self.sizes.append(input_ids.numel())
+        return self.model(input_ids=input_ids, **tensors)
+
+
+def test_batches_halve_when_memory_runs_out(place: Path, demo: Any, load: Callable[..., Any]) -> None:
+    import torch
+
+    _, expected = of_demo(place, demo, load())
+    model = load()
+    model.model = small = Small(model.model, 1500, torch.OutOfMemoryError)
+    report, run = of_demo(place, demo, model, "small.trec")
+    assert small.refused == 3 and max(small.sizes) <= 1024, "8192, 4096 and 2048 are too many"
+    assert [ranking.docs for ranking in run] == [ranking.docs for ranking in expected] and report.pairs == 54
+    for ranking, other in zip(run, expected, strict=True):
+        assert ranking.scores == pytest.approx(other.scores, abs=1e-4)
+    for tokens, error in ((50, torch.OutOfMemoryError), (1500, RuntimeError)):  # not even one pair fits; another failure
+        model = load()
+        model.model = Small(model.model, tokens, error)
+        with pytest.raises(error, match="out of memory"):
+            of_demo(place, demo, model, "never.trec")
+    assert not list(place.glob("*never*"))
+
+
+# The journal
+
+
+def test_a_journal_of_other_settings_is_refused_and_the_difference_named(place: Path, demo: Any, load: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    from toy import build_checkpoint
+
+    model = load()
+    with pytest.raises(Stop):
+        of_demo(place, demo, Watched(model, stop_at(2)), window=10)
+    left = (place / "out.trec.journal").read_bytes()
+    other_model = load(build_checkpoint(tmp_path_factory.mktemp("other"), layers=1))
+    (place / "other.trec").write_text((place / "first.trec").read_text().replace(" bm25\n", " other\n"))
+    others: dict[str, dict[str, Any]] = {
+        "run": {"run": place / "other.trec"},
+        "topics": {"topics": Topics(demo[0], "others")},
+        "documents": {"documents": Texts(demo[1], "others")},
+        "model": {"model": other_model},
+        "k": {"k": 17},
+        "missing": {"missing": "skip"},
+        "window": {"window": 11},
+        "max length": {"model": load(max_length=127)},
+        "query tokens": {"model": load(query_tokens=39)},
+        "batch tokens": {"model": load(batch_tokens=8191)},
+    }
+    same: dict[str, Any] = {"run": place / "first.trec", "topics": Topics(demo[0], "topics"), "documents": Texts(demo[1]), "model": model, "window": 10, "quiet": True}
+    for name, other in others.items():
+        with pytest.raises(InputError, match=rf"out.trec.journal: left by a job with another {name} \(.*, now .*\); go on with that, or delete"):
+            rerank_run(output=place / "out.trec", **same | other)
+        assert (place / "out.trec.journal").read_bytes() == left and not (place / "out.trec").exists()
+    report = rerank_run(output=place / "out.trec", tag="another", **same)  # the tag does not make scores
+    assert report.resumed == 20 and "20 of them taken from the journal" in report.summary("x") and not (place / "out.trec.journal").exists()
+
+
+def test_a_second_job_on_the_same_output_is_refused(place: Path, demo: Any, model: Any) -> None:
+    codes = []
+
+    def compete(call: int) -> None:
+        if call != 1:
+            return
+        pid = os.fork()
+        if pid == 0:
+            try:
+                of_demo(place, demo, model, window=10)
+            except InputError as error:
+                os._exit(7 if "out.trec.journal: another job is writing this journal; wait for it" in str(error) else 1)
+            finally:
+                os._exit(1)
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+    of_demo(place, demo, model, "alone.trec", window=10)
+    report, _ = of_demo(place, demo, Watched(model, compete), window=10)
+    assert codes == [7] and report.resumed == 0
+    assert (place / "out.trec").read_bytes() == (place / "alone.trec").read_bytes()
+    assert not list(place.glob("*.journal"))
+
+
+def test_a_job_that_got_nowhere_leaves_no_journal(place: Path, demo: Any, model: Any) -> None:
+    with pytest.raises(Stop):
+        of_demo(place, demo, Watched(model, stop_at(0)))
+    assert os.listdir(place) == ["first.trec"]
+
+
+def test_killed_before_the_sidecar_the_same_command_goes_on(place: Path, toy_model: Path, demo: Any, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --output: what lies there has no sidecar yet, but a journal, so it is csrerank's."""
+    from csrerank.models.reranker import Settings
+
+    def go() -> Report:
+        return rerank(str(place / "first.trec"), None, Sources(dataset=DEMO), str(toy_model), Settings(128, 40, precision="fp32"), say=lambda line: None, k=100, tag="csrerank", missing="error", quiet=True)[1]
+
+    with monkeypatch.context() as patches:
+        patches.setattr("csrerank.rerank.describe", lambda *arguments: stop_at(0)(0))
+        with pytest.raises(Stop):
+            go()
+    assert sorted(os.listdir(place)) == ["first.reranked.trec", "first.reranked.trec.journal", "first.trec"]
+    assert go().resumed == 54
+    assert sorted(os.listdir(place)) == ["first.reranked.trec", "first.reranked.trec.ir-metadata.yml", "first.trec"]
+    (place / "first.reranked.trec.ir-metadata.yml").unlink()
+    with pytest.raises(InputError, match="exists and is not csrerank's"):
+        go()
