@@ -34,11 +34,15 @@ def say(message: str) -> None:
 @click.option("--docs", help="Documents as TSV or JSONL, in place of the dataset's.")
 @click.option("--index", help="Lucene index that stores the documents' texts; with --topics and no --run it is searched first.")
 @click.option("--analyzer", help="Analyzer of --index, if csrerank did not build it.")
-@click.option("--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True, help="What to do with a document or topic that has no text.")
+@click.option(
+    "--missing", type=click.Choice(["error", "skip"]), default="error", show_default=True, help="What to do with a document or topic that has no text."
+)
 @click.option("--context", is_flag=True, help="Score a sentence with its paragraph behind it (XQuAD-R, en-qa).")
 @click.option("--max-length", default=512, show_default=True, help="Tokens of query and passage together; the passage is cut.")
 @click.option("--query-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens of the query; what is longer is cut.")
-@click.option("--batch-tokens", type=click.IntRange(min=1), default=8192, show_default=True, help="Tokens in a batch, padding included; halves when memory runs out.")
+@click.option(
+    "--batch-tokens", type=click.IntRange(min=1), default=8192, show_default=True, help="Tokens in a batch, padding included; halves when memory runs out."
+)
 @click.option("--window", type=int, help="MaxP: score passages longer than this many tokens in windows; the best counts.")
 @click.option("--stride", type=int, help="MaxP: tokens from one window's start to the next's.  [default: half of --window]")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: bf16 where the processor has it.")
@@ -62,7 +66,9 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
     sources = Sources(given["dataset"], given["topics"], given["docs"], given["index"], given["analyzer"], given["context"])
     remark = (lambda message: None) if quiet else say
-    target, report = rerank(run, output, sources, model, settings, device=device, say=remark, k=given["k"], tag=given["tag"], missing=given["missing"], quiet=quiet)
+    target, report = rerank(
+        run, output, sources, model, settings, device=device, say=remark, k=given["k"], tag=given["tag"], missing=given["missing"], quiet=quiet
+    )
     remark(report.summary(target))
 
 
@@ -226,7 +232,9 @@ def run_command(arguments: list[str]) -> None:
         sys.exit(130)
     except OSError as error:
         if type(error).__module__.split(".")[0] == "requests":
-            fail(f"a download failed ({type(error).__name__}); check the network, or put the file into $IR_DATASETS_HOME/downloads under its MD5, as named above")
+            fail(
+                f"a download failed ({type(error).__name__}); check the network, or put the file into $IR_DATASETS_HOME/downloads under its MD5, as named above"
+            )
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             fail(f"{error.filename or 'the disk'}: no space left; free some and run again")
         if type(error).__name__ == "HashVerificationError":

@@ -62,9 +62,7 @@ def shell_name(name: str) -> str:
     return "FILE" if name in ("standard input", "stream") else shlex.quote(name)
 
 
-def read_lines(
-    source: str | Path | BinaryIO, *, allow_empty: bool = False, name: str | None = None, longest: int = LONGEST_LINE
-) -> Iterator[tuple[int, str]]:
+def read_lines(source: str | Path | BinaryIO, *, allow_empty: bool = False, name: str | None = None, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, text without its end) for each line of a text file that is not blank.
 
     :param source: a path, "-" for standard input, or an open binary file, which stays open; gzip is known by its first

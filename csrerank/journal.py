@@ -1,7 +1,9 @@
-"""The journal of a re-ranking job: the scores of each finished window of pairs, so that a killed job goes on where it was, under a fingerprint of everything that made them.
+"""The journal of a re-ranking job: the scores of each finished window of pairs, so that a killed job goes on where it was, under a fingerprint of everything
+that made them.
 
 Layout: one line of JSON (the fingerprint), then records of
-``<window: u32> <pairs: u32> <passages cut: u32> <CRC-32 of the rest of the record: u32> <scores: float32 each>``, little-endian. A record that the kill cut short is dropped.
+``<window: u32> <pairs: u32> <passages cut: u32> <CRC-32 of the rest of the record: u32> <scores: float32 each>``, little-endian. A record that the kill cut
+short is dropped.
 """
 
 import errno
@@ -69,7 +71,9 @@ class Journal:
         return at
 
     def add(self, window: int, scores: np.ndarray, passages_cut: int = 0) -> None:
-        """Keep the scores of a window, and how many of its passages were cut: on disk (flushed and synced) before this returns. Raises ``InputError`` where the disk is full."""
+        """Keep the scores of a window, and how many of its passages were cut: on disk (flushed and synced) before this returns. Raises ``InputError`` where
+        the disk is full.
+        """
         self.windows[window] = scores
         self.passages_cut += passages_cut
         if self._file is not None:
@@ -124,7 +128,9 @@ def _refuse_other(path: Path, content: bytes, fingerprint: dict[str, Any]) -> No
         raise InputError(f"{path}: not a journal of csrerank; move it away, or give another --output")
     for name in [*fingerprint, *found]:
         if found.get(name) != fingerprint.get(name):
-            raise InputError(f"{path}: left by a job with another {name} ({found.get(name)}, now {fingerprint.get(name)}); go on with that, or delete the journal to start anew")
+            raise InputError(
+                f"{path}: left by a job with another {name} ({found.get(name)}, now {fingerprint.get(name)}); go on with that, or delete the journal to start anew"
+            )
 
 
 def _check(window: int, pairs: int, cut: int, scores: bytes) -> int:

@@ -44,11 +44,19 @@ def describe(method: Mapping[str, Any], data: Mapping[str, Any], started: dateti
             "operating system": {"kernel": platform.release(), "distribution": platform.system()},
             "software": {"python": platform.python_version(), "libraries": versions()},
         },
-        "implementation": {"executable": {"cmd": shlex.join(["python", "-m", "csrerank.rerank", *sys.argv[1:]] if Path(sys.argv[0]).stem == "rerank" else ["csrerank", *sys.argv[1:]])}},
+        "implementation": {
+            "executable": {
+                "cmd": shlex.join(["python", "-m", "csrerank.rerank", *sys.argv[1:]] if Path(sys.argv[0]).stem == "rerank" else ["csrerank", *sys.argv[1:]])
+            }
+        },
         "method": {"automatic": True, **method},
         "data": dict(data),
         "research goal": dict(goal or {}),
-        "times": {"started": started.isoformat(timespec="seconds"), "finished": finished.isoformat(timespec="seconds"), "seconds": round((finished - started).total_seconds(), 1)},
+        "times": {
+            "started": started.isoformat(timespec="seconds"),
+            "finished": finished.isoformat(timespec="seconds"),
+            "seconds": round((finished - started).total_seconds(), 1),
+        },
     }
 
 

@@ -25,13 +25,15 @@ if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker, Settings
 
-# The unit of sorting, scoring and journal: so many pairs in run order. It must not depend on how a job was run, because the make-up of a batch moves the last bits of a score.
+# The unit of sorting, scoring and journal: so many pairs in run order. It must not depend on how a job was run, because the make-up of a batch moves the last
+# bits of a score.
 WINDOW = 2048
 _LOOKUP = 4096  # documents asked of a store at once while checking
 
 
 class Report(NamedTuple):
-    """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents and topics skipped as missing, texts cut, and how often memory ran out and a window was
+    """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents and topics skipped as missing,
+    texts cut, and how often memory ran out and a window was
     batched anew at half the budget."""
 
     topics: int
@@ -58,7 +60,8 @@ class Report(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a pass over the run found: its topics in order, the pairs to score, documents below k, the missing documents and topics (to be skipped), and SHA-256 of the texts to be scored, so that a journal is
+    """What a pass over the run found: its topics in order, the pairs to score, documents below k, the missing documents and topics (to be skipped), and
+    SHA-256 of the texts to be scored, so that a journal is
     never taken for other texts under the same name."""
 
     topics: list[str]
@@ -74,10 +77,13 @@ def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
     data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW,
 ) -> Report:  # fmt: skip
-    """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar (``-`` or a pipe: neither sidecar nor journal).
+    """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar
+    (``-`` or a pipe: neither sidecar nor journal).
 
-    Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an ``InputError`` before anything is scored, or with
-    ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of ``window`` pairs; the same call goes on from it and gives the same bytes. The journal of a call with other
+    Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an
+    ``InputError`` before anything is scored, or with
+    ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of ``window`` pairs; the same call goes on from it and
+    gives the same bytes. The journal of a call with other
     settings is refused.
     """
     started = datetime.now(UTC)
@@ -96,7 +102,17 @@ def rerank_run(
                     put_lines(format_run(lines, tag, target_name(output)), out)
             else:
                 write_run(output, lines, tag)
-            report = Report(len(plan.topics), plan.pairs, resumed, plan.below, plan.skipped, plan.skipped_topics, model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]), journal.passages_cut, model.budget_halvings)
+            report = Report(
+                len(plan.topics),
+                plan.pairs,
+                resumed,
+                plan.below,
+                plan.skipped,
+                plan.skipped_topics,
+                model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]),
+                journal.passages_cut,
+                model.budget_halvings,
+            )
             if kept:
                 first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
                 hashes = {"topics": topics.fingerprint, "documents": documents.fingerprint, "scored texts sha256": plan.texts}
@@ -121,7 +137,18 @@ def _check_request(output: str | Path, k: int, tag: str) -> None:
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
     scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "windows")}
     return {
-        "retrieval": [{"name": "first stage"}, {"name": "csrerank", "method": "cross-encoder re-ranking", "model": model_name, "model sha256": settings["model"], "reranks": k, "seed": None, **scoring}],
+        "retrieval": [
+            {"name": "first stage"},
+            {
+                "name": "csrerank",
+                "method": "cross-encoder re-ranking",
+                "model": model_name,
+                "model sha256": settings["model"],
+                "reranks": k,
+                "seed": None,
+                **scoring,
+            },
+        ],
         "counts": report._asdict(),
     }
 
@@ -175,9 +202,13 @@ def _plan(source: str | Path, shown: str | Path, topics: "Topics", documents: "D
             else:
                 below += 1
     if missing != "skip" and lacking:
-        raise InputError(f"{name}: topic {lacking[0]!r}{_others(len(lacking))} has no text in the topics given; check that run and topics belong together, or give --missing skip")
+        raise InputError(
+            f"{name}: topic {lacking[0]!r}{_others(len(lacking))} has no text in the topics given; check that run and topics belong together, or give --missing skip"
+        )
     if missing != "skip" and without:
-        raise InputError(f"{name}: document {min(without)!r}{_others(len(without))} is not in the collection; check that run and collection belong together, or give --missing skip")
+        raise InputError(
+            f"{name}: document {min(without)!r}{_others(len(without))} is not in the collection; check that run and collection belong together, or give --missing skip"
+        )
     if not pairs:
         raise InputError(f"{name}: nothing to re-rank: no topic and document of the run has a text; check that run and collection belong together")
     return Plan(order, pairs, below, frozenset(without), skipped, len(lacking), digest.hexdigest())
@@ -187,7 +218,9 @@ def _others(count: int) -> str:
     return f" (and {count - 1} more)" if count > 1 else ""
 
 
-def _fingerprint(source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int) -> dict[str, Any]:
+def _fingerprint(
+    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int
+) -> dict[str, Any]:
     """Everything that makes the scores. The tag and the output's name do not."""
     with open(source, "rb") as file:
         run = hashlib.file_digest(file, "sha256").hexdigest()
@@ -195,14 +228,17 @@ def _fingerprint(source: str | Path, plan: Plan, topics: "Topics", documents: "D
     import torch
 
     return {
-        "run": run, "texts": plan.texts, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
+        "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
         "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "windows": list(settings.windows) if settings.windows else None,
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(), "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
+        "texts": plan.texts,  # last, because it differs along with others, which say more to a person
     }  # fmt: skip
 
 
-def _score(source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, journal: Journal, window: int, quiet: bool) -> int:
+def _score(
+    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, journal: Journal, window: int, quiet: bool
+) -> int:
     """Score every window that the journal lacks; gives the number of pairs that it had."""
     from tqdm import tqdm
 
@@ -211,12 +247,17 @@ def _score(source: str | Path, plan: Plan, topics: "Topics", documents: "Documen
         for number, pairs in enumerate(_windows(_pairs(read_run(source), plan, k), window)):
             if number in journal.windows:
                 if len(journal.windows[number]) != len(pairs):
-                    raise InputError(f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew")
+                    raise InputError(
+                        f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew"
+                    )
             else:
                 texts = documents.texts(list(dict.fromkeys(doc for _, doc in pairs)))
                 cut = model.encoder.passages_cut
-                scores = model.score_pairs([topics.texts[topic] for topic, _ in pairs], [texts[doc] for _, doc in pairs], bar.update)
-                journal.add(number, scores, model.encoder.passages_cut - cut)
+                # Each pair of texts once: in two batches the same text could differ in the last bits, and twins would not tie.
+                places = {pair: place for place, pair in enumerate(dict.fromkeys((topics.texts[topic], texts[doc]) for topic, doc in pairs))}
+                scores = model.score_pairs([query for query, _ in places], [passage for _, passage in places], bar.update)
+                bar.update(len(pairs) - len(places))
+                journal.add(number, scores[[places[topics.texts[topic], texts[doc]] for topic, doc in pairs]], model.encoder.passages_cut - cut)
     return resumed
 
 
@@ -245,7 +286,9 @@ def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int
         order = sorted(range(len(head)), key=lambda place: -mine[place])  # noqa: B023 - used within the turn
         floor = min(mine, default=0.0)
         tail = [doc for doc in ranking.docs[k:] if doc not in plan.missing]
-        yield TopicRun(ranking.topic, [head[place] for place in order] + tail, [mine[place] for place in order] + [floor - 1 - step for step in range(len(tail))])
+        yield TopicRun(
+            ranking.topic, [head[place] for place in order] + tail, [mine[place] for place in order] + [floor - 1 - step for step in range(len(tail))]
+        )
 
 
 @dataclass(frozen=True)
@@ -260,8 +303,19 @@ class Sources:
     context: bool = False
 
 
-def rerank(run: str | None, output: str | None, sources: Sources, model: str, settings: "Settings", *, device: str | None = None, say: Callable[[str], None], **options: Any) -> tuple[str, Report]:
-    """Resolve names to texts and a model, then :func:`rerank_run`; without a ``run``, search ``sources.index`` with its topics first. Gives the output's name and the report.
+def rerank(
+    run: str | None,
+    output: str | None,
+    sources: Sources,
+    model: str,
+    settings: "Settings",
+    *,
+    device: str | None = None,
+    say: Callable[[str], None],
+    **options: Any,
+) -> tuple[str, Report]:
+    """Resolve names to texts and a model, then :func:`rerank_run`; without a ``run``, search ``sources.index`` with its topics first. Gives the output's name
+    and the report.
 
     A dataset that is not named is taken from the run's metadata sidecar, which ``say`` is told.
     """
@@ -280,7 +334,9 @@ def rerank(run: str | None, output: str | None, sources: Sources, model: str, se
     if run is not None and dataset is None and not (sources.topics and (sources.documents or sources.index)):
         dataset, named = dataset_of(run) if run != "-" else None, False
         if dataset is None:
-            raise InputError(f"{'standard input' if run == '-' else run}: no texts to score: give --dataset ID (or --queries and --docs files); the run has no sidecar that names one")
+            raise InputError(
+                f"{'standard input' if run == '-' else run}: no texts to score: give --dataset ID (or --queries and --docs files); the run has no sidecar that names one"
+            )
     topics, documents = _texts(replace(sources, dataset=dataset))
     if not named:
         say(f"dataset {dataset} (from the run's metadata)")

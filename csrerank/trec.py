@@ -183,9 +183,7 @@ def check_ranking(topic: str, docs: Sequence[str], seen: set[str], name: str) ->
     # One search over all ids is ten times faster than one an id.
     if not (all(docs) and _is_token(topic) and (not docs or _is_token("".join(docs)))):
         bad = next(one for one in (topic, *docs) if not _is_token(one))
-        raise InputError(
-            f"{name}: topic {_quoted(topic)}: id {_quoted(bad)} is empty, has white space or a NUL, or is not valid text; rename it"
-        )
+        raise InputError(f"{name}: topic {_quoted(topic)}: id {_quoted(bad)} is empty, has white space or a NUL, or is not valid text; rename it")
     if topic in seen:
         raise InputError(f"{name}: topic {_quoted(topic)} is given twice; merge its documents into one ranking")
     if topic.startswith("\ufeff"):
@@ -209,16 +207,14 @@ def refuse_duplicates(topic: str, docs: Sequence[str], numbers: Sequence[int], n
     for doc, number in zip(docs, numbers, strict=True):
         if first.setdefault(doc, number) != number:
             raise InputError(
-                f"{name}:{number}: document {_quoted(doc)} stands again in topic {_quoted(topic)}, first on line {first[doc]}; "
-                "keep one of the two lines"
+                f"{name}:{number}: document {_quoted(doc)} stands again in topic {_quoted(topic)}, first on line {first[doc]}; keep one of the two lines"
             )
 
 
 def refuse_split(topic: str, first: int, number: int, name: str) -> NoReturn:
     """Raise the InputError for a topic that comes back after others."""
     raise InputError(
-        f"{name}:{number}: topic {_quoted(topic)} comes again after other topics, first on line {first}; "
-        f"group its lines with sort -s -k1,1 {shell_name(name)}"
+        f"{name}:{number}: topic {_quoted(topic)} comes again after other topics, first on line {first}; group its lines with sort -s -k1,1 {shell_name(name)}"
     )
 
 
@@ -252,8 +248,7 @@ def _parts_at_once(block: bytes, first: int) -> Iterator[TopicLines] | None:
     literals, tags, numbers = tokens[1::7], tokens[5::7], list(range(first, first + count))
     changes = compress(range(1, count), map(ne, topics, islice(topics, 1, None)))
     return (
-        TopicLines(topics[i].decode(), docs[i:j], scores[i:j], ranks[i:j], literals[i:j], tags[i:j], numbers[i:j])
-        for i, j in pairwise([0, *changes, count])
+        TopicLines(topics[i].decode(), docs[i:j], scores[i:j], ranks[i:j], literals[i:j], tags[i:j], numbers[i:j]) for i, j in pairwise([0, *changes, count])
     )
 
 

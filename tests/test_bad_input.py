@@ -114,20 +114,36 @@ TEXT_FILES = {
 
 DATASETS = {
     "unknown dataset": command(f"rerank --run run.trec --dataset csrerank/nope {TARGET}", "Error: unknown dataset 'csrerank/nope'", "csrerank datasets list"),
-    "unknown dataset of a known kind": command(f"rerank --run run.trec --dataset clirmatrix/xx {TARGET}", "Error: unknown dataset 'clirmatrix/xx'", "csrerank datasets list"),
+    "unknown dataset of a known kind": command(
+        f"rerank --run run.trec --dataset clirmatrix/xx {TARGET}", "Error: unknown dataset 'clirmatrix/xx'", "csrerank datasets list"
+    ),
     "dataset without documents": command(f"rerank --run run.trec --dataset csrerank/demo {TARGET}", "Error: csrerank/demo has no documents", "--docs FILE"),
-    "dataset without queries": command(f"rerank --run run.trec --dataset csrerank/toy-documents {TARGET}", "Error: csrerank/toy-documents has no queries", "--queries FILE"),
-    "documents of another collection": command(DEMO, "Error: run.trec: document 'd1' is not in the collection", "belong together", run_trec="coffee-q1 Q0 d1 1 1 t\n"),
+    "dataset without queries": command(
+        f"rerank --run run.trec --dataset csrerank/toy-documents {TARGET}", "Error: csrerank/toy-documents has no queries", "--queries FILE"
+    ),
+    "documents of another collection": command(
+        DEMO, "Error: run.trec: document 'd1' is not in the collection", "belong together", run_trec="coffee-q1 Q0 d1 1 1 t\n"
+    ),
     "topics of another collection": command(DEMO, "Error: run.trec: topic '1' (and 1 more) has no text", "belong together"),
     "no dataset and no sidecar": command(SIDECAR, "Error: run.trec: no texts to score", "--dataset ID"),
     "standard input and no dataset": command(f"rerank --run - {MODEL} {TARGET}", "Error: standard input: no texts to score", "--dataset ID"),
     "topics and nothing else": command(f"rerank --run run.trec --queries topics.tsv {MODEL} {TARGET}", "Error: run.trec: no texts to score", "--dataset ID"),
-    "sidecar that is not YAML": command(SIDECAR, "Error: run.trec.ir-metadata.yml: not YAML", "mend or delete it", run_trec_ir__metadata_yml="data: [unclosed\n", process=True),
-    "sidecar with an impossible date": command(SIDECAR, "Error: run.trec.ir-metadata.yml: not YAML", "mend or delete it", run_trec_ir__metadata_yml="started: 2024-13-45\n"),
+    "sidecar that is not YAML": command(
+        SIDECAR, "Error: run.trec.ir-metadata.yml: not YAML", "mend or delete it", run_trec_ir__metadata_yml="data: [unclosed\n", process=True
+    ),
+    "sidecar with an impossible date": command(
+        SIDECAR, "Error: run.trec.ir-metadata.yml: not YAML", "mend or delete it", run_trec_ir__metadata_yml="started: 2024-13-45\n"
+    ),
     "sidecar in Latin-1": command(SIDECAR, "Error: run.trec.ir-metadata.yml: not YAML", "mend or delete it", run_trec_ir__metadata_yml=b"tag: \xe9\n"),
     "sidecar that is a list": command(SIDECAR, "Error: run.trec.ir-metadata.yml: not a mapping", "mend or delete it", run_trec_ir__metadata_yml="- a\n"),
-    "sidecar that names an unknown dataset": command(SIDECAR, "Error: unknown dataset 'nope'", "datasets list", run_trec_ir__metadata_yml="data: {test collection: {ir_datasets: nope}}\n"),
-    "context that documents lack": command(f"rerank --run run.trec --dataset csrerank/toy-documents --context {TARGET}", "Error: csrerank/toy-documents: its documents carry no context", "leave --context out"),
+    "sidecar that names an unknown dataset": command(
+        SIDECAR, "Error: unknown dataset 'nope'", "datasets list", run_trec_ir__metadata_yml="data: {test collection: {ir_datasets: nope}}\n"
+    ),
+    "context that documents lack": command(
+        f"rerank --run run.trec --dataset csrerank/toy-documents --context {TARGET}",
+        "Error: csrerank/toy-documents: its documents carry no context",
+        "leave --context out",
+    ),
 }
 
 TARGETS = {
@@ -145,12 +161,18 @@ TARGETS = {
     "output the run by another name": rerank("--output ./folder/../run.trec", "the output would overwrite the run", "give another --output", folder=None),
     "output the documents": rerank("--output docs.tsv", "Error: docs.tsv: the output would overwrite the documents", "give another --output"),
     "output the topics": rerank("--output topics.tsv", "Error: topics.tsv: the output would overwrite the topics", "give another --output"),
-    "output not told, and taken": command(f"rerank --run run.trec {TEXTS} {MODEL}", "Error: run.reranked.trec: exists and is not csrerank's", "give --output", run_reranked_trec="mine\n"),
+    "output not told, and taken": command(
+        f"rerank --run run.trec {TEXTS} {MODEL}", "Error: run.reranked.trec: exists and is not csrerank's", "give --output", run_reranked_trec="mine\n"
+    ),
     "journal of a stranger": rerank("", "Error: out.trec.journal: not a journal of csrerank", "move it away", out_trec_journal=b"\x00\xff mine\n"),
-    "journal that is JSON of a stranger": rerank("", "Error: out.trec.journal: not a journal of csrerank", "move it away", out_trec_journal='{"title": "mine"}'),
+    "journal that is JSON of a stranger": rerank(
+        "", "Error: out.trec.journal: not a journal of csrerank", "move it away", out_trec_journal='{"title": "mine"}'
+    ),
     "journal that is a JSON list": rerank("", "Error: out.trec.journal: not a journal of csrerank", "move it away", out_trec_journal='["mine"]\n'),
     "journal a folder": rerank("", "Error: out.trec.journal: the journal of the job cannot be opened", "move it away", out_trec_journal=None),
-    "journal of another job": rerank("", "Error: out.trec.journal: left by a job with another run (c, now ", "delete the journal to start anew", out_trec_journal=OTHER_JOURNAL),
+    "journal of another job": rerank(
+        "", "Error: out.trec.journal: left by a job with another run (c, now ", "delete the journal to start anew", out_trec_journal=OTHER_JOURNAL
+    ),
 }
 
 MODELS = {
@@ -163,7 +185,9 @@ MODELS = {
     "three logits": rerank("--model {three}", "three: 3 logits where a re-ranker has one or two", "give another checkpoint"),
     "a bare encoder": rerank("--model {bare}", "not a sequence-classification checkpoint", "give a cross-encoder"),
     "weights cut short": rerank("--model {corrupt}", "corrupt: cannot be loaded", "saved by transformers", process=True),
-    "no tokenizer": rerank("--model {notokenizer}", "Error: the tokenizer XLMRobertaTokenizer does not put special tokens", "give a checkpoint of another family"),
+    "no tokenizer": rerank(
+        "--model {notokenizer}", "Error: the tokenizer XLMRobertaTokenizer does not put special tokens", "give a checkpoint of another family"
+    ),
     "weights that are not numbers": rerank("--model {nan}", "a score that is not a number", "--precision fp32"),
     "a hub name without a network": rerank("--model owner/none", "Error: owner/none: cannot be loaded", "hub name", process=True),
     "max-length above the model's": rerank("--max-length 512", "Error: --max-length 512 is more than the model's 128", "give 128 or less"),
@@ -195,30 +219,57 @@ COMMANDS = {
     "context of a file": rerank("--context", "Error: --context is for collections", "leave it out"),
     "index missing": command(f"rerank --run run.trec --queries topics.tsv --index none {TARGET}", "Error: none: no such index", "build one"),
     "index of another kind": command(
-        f"rerank --run run.trec --queries topics.tsv --index folder {TARGET}", "Error: folder: not a Lucene index", "build it", folder=None, process=True, known_defect="Lucene's log goes to standard error"
+        f"rerank --run run.trec --queries topics.tsv --index folder {TARGET}",
+        "Error: folder: not a Lucene index",
+        "build it",
+        folder=None,
+        process=True,
+        known_defect="Lucene's log goes to standard error",
     ),
     "retrieve: unknown dataset": command(f"retrieve --dataset nope {TARGET}", "Error: unknown dataset 'nope'", "datasets list"),
     "retrieve: no dataset": command(f"retrieve {TARGET}", "Error: Missing option '--dataset'", "csrerank retrieve --help"),
-    "retrieve: unknown analyzer": command(f"retrieve --dataset csrerank/demo/en-de --analyzer klingon {TARGET}", "Error: unknown analyzer 'klingon'", "known are whitespace standard"),
-    "retrieve: Greek, which Lucene lacks": command(f"retrieve --dataset csrerank/xquad-r/en-el {TARGET}", "Error: Lucene has no analyzer for Greek", "--analyzer whitespace"),
-    "retrieve: oracle elsewhere": command(f"retrieve --dataset csrerank/toy-topics --first-stage oracle {TARGET}", "Error: csrerank/toy-topics: --first-stage oracle needs a parallel", "use its scoreddocs"),
-    "retrieve: dense without an encoder": command(f"retrieve --dataset csrerank/demo/en-de --first-stage dense --encoder none {TARGET}", "Error: none: no bi-encoder there", "scripts/build_encoder"),
-    "retrieve: unknown first stage": command(f"retrieve --dataset csrerank/demo/en-de --first-stage sparse {TARGET}", "Error: Invalid value for '--first-stage'", "--help"),
-    "retrieve: analyzer with dense": command(f"retrieve --dataset csrerank/demo/en-de --first-stage dense --analyzer de {TARGET}", "Error: --analyzer is for BM25", "leave it out"),
+    "retrieve: unknown analyzer": command(
+        f"retrieve --dataset csrerank/demo/en-de --analyzer klingon {TARGET}", "Error: unknown analyzer 'klingon'", "known are whitespace standard"
+    ),
+    "retrieve: Greek, which Lucene lacks": command(
+        f"retrieve --dataset csrerank/xquad-r/en-el {TARGET}", "Error: Lucene has no analyzer for Greek", "--analyzer whitespace"
+    ),
+    "retrieve: oracle elsewhere": command(
+        f"retrieve --dataset csrerank/toy-topics --first-stage oracle {TARGET}",
+        "Error: csrerank/toy-topics: --first-stage oracle needs a parallel",
+        "use its scoreddocs",
+    ),
+    "retrieve: dense without an encoder": command(
+        f"retrieve --dataset csrerank/demo/en-de --first-stage dense --encoder none {TARGET}", "Error: none: no bi-encoder there", "scripts/build_encoder"
+    ),
+    "retrieve: unknown first stage": command(
+        f"retrieve --dataset csrerank/demo/en-de --first-stage sparse {TARGET}", "Error: Invalid value for '--first-stage'", "--help"
+    ),
+    "retrieve: analyzer with dense": command(
+        f"retrieve --dataset csrerank/demo/en-de --first-stage dense --analyzer de {TARGET}", "Error: --analyzer is for BM25", "leave it out"
+    ),
     "retrieve: k 0": command(f"retrieve --dataset csrerank/demo/en-de --k 0 {TARGET}", "Error: --k 0", "give 1 or more"),
     "retrieve: bad tag": command(f"retrieve --dataset csrerank/demo/en-de --tag 'a b' {TARGET}", "Error: tag 'a b' is not one token"),
-    "retrieve: output in no folder": command("retrieve --dataset csrerank/demo/en-de --output none/out.trec", "Error: none/out.trec: its folder does not exist", "mkdir -p"),
+    "retrieve: output in no folder": command(
+        "retrieve --dataset csrerank/demo/en-de --output none/out.trec", "Error: none/out.trec: its folder does not exist", "mkdir -p"
+    ),
     "evaluate: unknown measure": command("evaluate run.trec --qrels qrels --measures ERR@20", "Error: measure 'ERR@20': not known", "use one of RR"),
     "evaluate: no measure": command("evaluate run.trec --qrels qrels --measures ,", "Error: --measures is empty", "give some"),
     "evaluate: precision without a depth": command("evaluate run.trec --qrels qrels --measures P", "Error: measure 'P'", "write for instance P@10"),
-    "evaluate: qrels with three columns": command("evaluate run.trec --qrels qrels", "Error: qrels:2: 3 columns", "drop the header", qrels="1 0 d1 1\n1 d2 0\n"),
+    "evaluate: qrels with three columns": command(
+        "evaluate run.trec --qrels qrels", "Error: qrels:2: 3 columns", "drop the header", qrels="1 0 d1 1\n1 d2 0\n"
+    ),
     "evaluate: a run for qrels": command("evaluate run.trec --qrels run.trec", "Error: run.trec:1: 6 columns", "name the qrels instead"),
-    "evaluate: grade a fraction": command("evaluate run.trec --qrels qrels", "Error: qrels:1: grade '0.5' is not an integer", "write a whole number", qrels="1 0 d1 0.5\n"),
+    "evaluate: grade a fraction": command(
+        "evaluate run.trec --qrels qrels", "Error: qrels:1: grade '0.5' is not an integer", "write a whole number", qrels="1 0 d1 0.5\n"
+    ),
     "evaluate: judged twice": command("evaluate run.trec --qrels qrels", "Error: qrels:2: ", "is judged again", "keep one", qrels="1 0 d1 1\n1 0 d1 0\n"),
     "evaluate: qrels missing": command("evaluate run.trec --qrels none", "Error: none: no such file", "check the path"),
     "evaluate: no qrels": command("evaluate run.trec", "Error: run.trec: no judgements", "give --qrels FILE"),
     "evaluate: qrels twice": command("evaluate run.trec --qrels qrels --dataset csrerank/demo/en-de", "Error: --qrels and --dataset", "leave one out"),
-    "evaluate: dataset without qrels": command("evaluate run.trec --dataset csrerank/toy-documents", "Error: csrerank/toy-documents has no judgements", "give --qrels FILE"),
+    "evaluate: dataset without qrels": command(
+        "evaluate run.trec --dataset csrerank/toy-documents", "Error: csrerank/toy-documents has no judgements", "give --qrels FILE"
+    ),
     "evaluate: run with NaN": command("evaluate run.trec --qrels qrels", SECOND, "the score is NaN", run_trec=run_of("1 Q0 d2 2 nan bm25")),
     "evaluate: second run missing": command("evaluate run.trec none.trec --qrels qrels", "Error: none.trec: no such file", "check the path"),
     "evaluate: no run": command("evaluate --qrels qrels", "Error: Missing argument 'RUNS...'", "csrerank evaluate --help"),
@@ -226,8 +277,12 @@ COMMANDS = {
     "check: qrels malformed": command("check run.trec --qrels qrels", "Error: qrels:1: 1 column", "each line needs all four", qrels="1\n"),
     "export: unknown format": command(f"export run.trec --format beir {TARGET}", "Error: profile 'beir' is unknown", "choose one of trec"),
     "export: bad tag": command(f"export run.trec --format trec --tag my-tag {TARGET}", "Error: tag 'my-tag' is not what trec asks for", "give another tag"),
-    "export: breaks the rules": command(f"export run.trec --format miracl {TARGET}", "Error: out.trec:1: ", "document id 'd1' is not ARTICLE#PASSAGE", "use the collection's ids"),
-    "export: breaks the rules on standard output": command("export run.trec --format miracl --output -", "Error: standard output:1: ", "use the collection's ids"),
+    "export: breaks the rules": command(
+        f"export run.trec --format miracl {TARGET}", "Error: out.trec:1: ", "document id 'd1' is not ARTICLE#PASSAGE", "use the collection's ids"
+    ),
+    "export: breaks the rules on standard output": command(
+        "export run.trec --format miracl --output -", "Error: standard output:1: ", "use the collection's ids"
+    ),
     "export: run malformed": command(f"export run.trec --format dl {TARGET}", SECOND, "'d1' stands again", run_trec=run_of("1 Q0 d1 2 2 bm25")),
     "export: no format": command(f"export run.trec {TARGET}", "Error: Missing option '--format'", "csrerank export --help"),
     "datasets: show an unknown one": command("datasets show csrerank/nope", "Error: unknown dataset 'csrerank/nope'", "csrerank datasets list"),
@@ -237,7 +292,11 @@ COMMANDS = {
     "models pack: no checkpoint": command("models pack none --output packed", "Error: none", "; "),
 }
 
-ALL = {f"{group}: {name}": case for group, cases in [("run", RUNS), ("texts", TEXT_FILES), ("dataset", DATASETS), ("target", TARGETS), ("model", MODELS), ("command", COMMANDS)] for name, case in cases.items()}
+ALL = {
+    f"{group}: {name}": case
+    for group, cases in [("run", RUNS), ("texts", TEXT_FILES), ("dataset", DATASETS), ("target", TARGETS), ("model", MODELS), ("command", COMMANDS)]
+    for name, case in cases.items()
+}
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +381,10 @@ def run_here(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[o
 
 
 @pytest.mark.usefixtures("no_warnings")
-@pytest.mark.parametrize("case", [pytest.param(case, id=name, marks=[pytest.mark.xfail(strict=True, reason=case.known_defect)] if case.known_defect else []) for name, case in ALL.items()])
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.xfail(strict=True, reason=case.known_defect)] if case.known_defect else []) for name, case in ALL.items()],
+)
 def test_bad_input(case: Case, workplace: Path, checkpoints: dict[str, str], cli, capfd: pytest.CaptureFixture[str]) -> None:
     lay_out(workplace, case.files)
     before = content_of(workplace)

@@ -34,7 +34,17 @@ def test_every_pair_and_track_is_listed() -> None:
     assert "csrerank/xquad-r/x4-x11" not in ids and "csrerank/xquad-r/de-x4" not in ids
 
 
-@pytest.mark.parametrize("name", ["csrerank/demo/en-de", "csrerank/demo/x8-x8", "csrerank/xquad-r/en-de", "csrerank/xquad-r/en-x4/paragraphs", "csrerank/en-qa/train", "csrerank/en-qa/validation/muse/en-de"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "csrerank/demo/en-de",
+        "csrerank/demo/x8-x8",
+        "csrerank/xquad-r/en-de",
+        "csrerank/xquad-r/en-x4/paragraphs",
+        "csrerank/en-qa/train",
+        "csrerank/en-qa/validation/muse/en-de",
+    ],
+)
 def test_documentation_reads_our_yaml(name: str) -> None:
     about = ir_datasets.load(name).documentation()
     assert about["pretty_name"] and len(about["desc"]) > 100
@@ -109,7 +119,10 @@ def test_described_counts_what_it_describes() -> None:
 
 def test_normalising_and_ngrams() -> None:
     assert en_qa.normalised("  What's  UP, Doc?") == "what s up doc"
-    assert en_qa.ngrams("one two three four five six seven eight nine") == {"one two three four five six seven eight", "two three four five six seven eight nine"}
+    assert en_qa.ngrams("one two three four five six seven eight nine") == {
+        "one two three four five six seven eight",
+        "two three four five six seven eight nine",
+    }
     assert en_qa.ngrams("too short") == set()
 
 

@@ -58,17 +58,13 @@ judgements = st.dictionaries(topic_ids, judged_docs, min_size=1)
 rankings_of_ids = st.dictionaries(topic_ids, listed_docs, min_size=2) | st.dictionaries(topic_ids, listed_docs, max_size=1)
 any_measure = st.one_of(
     st.builds(lambda kind, k: f"{kind}@{k}", st.sampled_from(["RR", "nDCG", "AP", "P", "R"]), st.sampled_from(CUTOFFS)),
-    st.builds(
-        lambda kind, rel, k: f"{kind}(rel={rel})@{k}", st.sampled_from(["RR", "AP", "P", "R"]), st.integers(1, 4), st.sampled_from(CUTOFFS)
-    ),
+    st.builds(lambda kind, rel, k: f"{kind}(rel={rel})@{k}", st.sampled_from(["RR", "AP", "P", "R"]), st.integers(1, 4), st.sampled_from(CUTOFFS)),
     st.sampled_from(["RR", "nDCG", "AP", "RR(rel=2)", "AP(rel=3)"]),
 )
 
 
 @settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    rankings=rankings_of_ids, qrels=judgements, names=st.lists(any_measure, min_size=1, max_size=5), rows=st.sampled_from([1, 4, 200_000])
-)
+@given(rankings=rankings_of_ids, qrels=judgements, names=st.lists(any_measure, min_size=1, max_size=5), rows=st.sampled_from([1, 4, 200_000]))
 @example(rankings={"007": {"a": 1.0, "b": 1.00000001}}, qrels={"007": {"a": 1}, "7": {"a": 1}}, names=["nDCG@1", "AP", "RR"], rows=1)
 @example(rankings={}, qrels={"NA": {"a": 0}}, names=["P@5"], rows=1)
 def test_every_value_is_pytrec_evals(rankings: Rankings, qrels: dict[str, dict[str, int]], names: list[str], rows: int) -> None:
@@ -85,9 +81,7 @@ def test_every_value_is_pytrec_evals(rankings: Rankings, qrels: dict[str, dict[s
     assert set(scores.unjudged) == {topic for topic in rankings if topic not in qrels and rankings[topic]}
 
 
-@pytest.mark.parametrize(
-    "name", ["RR", "RR@10", "AP", "AP@20", "AP(rel=2)", "nDCG", "nDCG@10", "nDCG@100", "P@20", "R@100", "R(rel=3)@1000"]
-)
+@pytest.mark.parametrize("name", ["RR", "RR@10", "AP", "AP@20", "AP(rel=2)", "nDCG", "nDCG@10", "nDCG@100", "P@20", "R@100", "R(rel=3)@1000"])
 def test_long_rankings_are_pytrec_evals_too(name: str) -> None:
     rankings = {f"t{t}": {f"d{(d * 37) % 400}": float((d * 7919 + t) % 150) for d in range(300)} for t in range(12)}
     qrels = {f"t{t}": {f"d{(d * 11 + t) % 500}": d % 5 - 1 for d in range(60)} for t in range(14)}

@@ -10,7 +10,8 @@ import pytest
 from csrerank.cli import cli
 from csrerank.trec import TopicRun, read_qrels, read_run, write_qrels, write_run
 
-# Ids that readers take for numbers, for missing values, or for another of the same look. \u3000 in an id is ours alone: pytrec_eval, ir_measures and ranx split lines there.
+# Ids that readers take for numbers, for missing values, or for another of the same look. \u3000 in an id is ours alone: pytrec_eval, ir_measures and ranx
+# split lines there.
 ODD_IDS = ["007", "7", "07", "7.0", "1e5", "-1", "NA", "null", "nan", "None", "True", "é", "e\u0301", "ß", "鲸-2", "кит", "😀", '"', "'", "#1", "a,b"]
 SUBJECTS = ["whale", "Wal", "кит", "river", "Fluss", "bridge", "sleep", "ice"]
 VERBS = ["sleeps", "ruht", "falls", "grows slowly", "bricht", "sings", "is old", "wächst"]
@@ -32,14 +33,18 @@ def run_measure(files: Files, capsys: pytest.CaptureFixture[str]) -> dict[str, f
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Files:
-    """48 topics over 60 documents, re-ranked. Every text stands under two or three ids, so the model ties them; every topic of the qrels is in the run (tools differ on those that are not)."""
+    """48 topics over 60 documents, re-ranked. Every text stands under two or three ids, so the model ties them; every topic of the qrels is in the run (tools
+    differ on those that are not).
+    """
     folder = tmp_path_factory.mktemp("interchange")
     draw = random.Random("interchange")
     topics = [*ODD_IDS, *(f"t{number}" for number in range(48 - len(ODD_IDS)))]
     docs = [*ODD_IDS, *(f"d{number}" for number in range(60 - len(ODD_IDS)))]
     texts = [f"The {subject} {verb}." for subject, verb in zip(SUBJECTS * 3, [*VERBS, *VERBS[1:], VERBS[0], *VERBS[2:], *VERBS[:2]], strict=True)]
     (folder / "docs.tsv").write_text("".join(f"{doc}\t{texts[at % len(texts)]}\n" for at, doc in enumerate(docs)), encoding="utf-8")
-    (folder / "topics.tsv").write_text("".join(f"{topic}\t{draw.choice(VERBS)} {draw.choice(SUBJECTS)} {at}\n" for at, topic in enumerate(topics)), encoding="utf-8")
+    (folder / "topics.tsv").write_text(
+        "".join(f"{topic}\t{draw.choice(VERBS)} {draw.choice(SUBJECTS)} {at}\n" for at, topic in enumerate(topics)), encoding="utf-8"
+    )
     pools = {topic: draw.sample(docs, 30) for topic in topics}
     write_run(folder / "bm25.trec", (TopicRun(topic, pool, [30.0 - at for at in range(30)]) for topic, pool in pools.items()), "bm25")
     grades = {topic: {doc: draw.choice([0, 1, 1, 2]) for doc in draw.sample(pool, draw.randint(1, 5))} for topic, pool in pools.items()}
@@ -48,7 +53,13 @@ def files(tmp_path_factory: pytest.TempPathFactory, toy_model: Path) -> Files:
     write_qrels(folder / "qrels.txt", grades)
     result = Files(folder / "reranked.trec", folder / "qrels.txt")
     sources = ["--queries", folder / "topics.tsv", "--docs", folder / "docs.tsv"]
-    cli.main([str(part) for part in ["rerank", "--run", folder / "bm25.trec", *sources, "--model", toy_model, "--max-length", 128, "--output", result.run, "--quiet"]], standalone_mode=False)
+    cli.main(
+        [
+            str(part)
+            for part in ["rerank", "--run", folder / "bm25.trec", *sources, "--model", toy_model, "--max-length", 128, "--output", result.run, "--quiet"]
+        ],
+        standalone_mode=False,
+    )
     return result
 
 
@@ -65,7 +76,11 @@ def mean(values: dict[str, float]) -> float:
 def test_the_run_is_a_hard_case(files: Files, ours: dict[str, float], capsys: pytest.CaptureFixture[str]) -> None:
     """Ties of the model, relevant documents beyond rank 10, odd ids in both columns; the printed mean is the mean of the topics."""
     rankings = list(read_run(files.run))
-    tied = sum(np.nextafter(np.float32(high), np.float32(-np.inf)) == np.float32(low) for run in rankings for high, low in zip(run.scores, run.scores[1:], strict=False))
+    tied = sum(
+        np.nextafter(np.float32(high), np.float32(-np.inf)) == np.float32(low)
+        for run in rankings
+        for high, low in zip(run.scores, run.scores[1:], strict=False)
+    )
     assert tied > 48  # neighbours one float32 step apart were tied: csrerank told them apart
     assert {run.topic for run in rankings} == set(ours) > set(ODD_IDS) and {doc for run in rankings for doc in run.docs} > set(ODD_IDS)
     grades = read_qrels(files.qrels)

@@ -1,6 +1,7 @@
 """A re-ranking job that is killed: it goes on where it was and writes the same bytes, and nothing half-written is ever seen.
 
-As a program (``python tests/test_kill.py``) this file is a server for the tests: it imports torch once and forks a job for each folder that it reads from standard input.
+As a program (``python tests/test_kill.py``) this file is a server for the tests: it imports torch once and forks a job for each folder that it reads from
+standard input.
 """
 
 import json
@@ -56,8 +57,11 @@ def job(folder: Path, model: Any, **options: Any) -> dict[str, Any]:
 
 def serve(model: str) -> None:
     """For each folder on standard input fork a job; tell its process id, then its report where it gives one, then how it ended."""
+    import torch
+
     from csrerank.models.reranker import Reranker, Settings
 
+    torch.set_num_threads(1)  # else two threads wait for each other where the machine is busy
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
@@ -242,7 +246,7 @@ class StandIn:
         from csrerank.models.reranker import Settings
 
         self.settings, self.device, self.encoder, self.before, self.calls = Settings(), torch.device("cpu"), self, before, 0
-        self.passages_cut = 0
+        self.passages_cut = self.budget_halvings = 0
 
     def queries_cut(self, queries: Sequence[str]) -> int:
         return 0

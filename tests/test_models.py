@@ -28,7 +28,15 @@ def e5_file(path: Path) -> Path:
     # One Q4_0 block: scale 0.5, byte j holds weight j in its low nibble and weight j + 16 in its high one.
     block = np.float16(0.5).tobytes() + bytes((j % 16) | ((15 - j % 16) << 4) for j in range(16))
     start = len(head) + len(vocabulary) + len(table) + 4 + (2 + 1 + 21) * 2
-    directory = struct.pack("<i", 2) + struct.pack("<H", 1) + b"f" + struct.pack("<BIQQ", 0, 3, start, 12) + struct.pack("<H", 1) + b"q" + struct.pack("<BIQQ", 1, 32, start + 12, 18)
+    directory = (
+        struct.pack("<i", 2)
+        + struct.pack("<H", 1)
+        + b"f"
+        + struct.pack("<BIQQ", 0, 3, start, 12)
+        + struct.pack("<H", 1)
+        + b"q"
+        + struct.pack("<BIQQ", 1, 32, start + 12, 18)
+    )
     path.write_bytes(head + vocabulary + table + directory + floats + block)
     return path
 
@@ -103,9 +111,16 @@ def test_token_types_follow_bert(tmp_path: Path) -> None:
     vocab = {token: at for at, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b", "c", "d"])}
     words = Tokenizer(models.WordLevel(vocab, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
     encoder = PairEncoder(tokenizer, 16, 4)
     (encoded,), _ = encoder.encode(["a d"], ["b c d"])

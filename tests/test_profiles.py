@@ -21,9 +21,7 @@ def put(folder, content, name="run.trec"):
 
 
 def long_run(count, topics=1, tag="tag", doc="d{}"):
-    return "".join(
-        f"{topic} Q0 {doc.format(rank)} {rank} {count - rank} {tag}\n" for topic in range(topics) for rank in range(1, count + 1)
-    )
+    return "".join(f"{topic} Q0 {doc.format(rank)} {rank} {count - rank} {tag}\n" for topic in range(topics) for rank in range(1, count + 1))
 
 
 def test_the_profiles():

@@ -61,7 +61,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def index(folder: Path) -> Path:
     """An index by pyserini's own command line."""
     form = ["--collection", "JsonCollection", "--generator", "DefaultLuceneDocumentGenerator", "--threads", "1"]
-    done = python("-m", "csrerank.integrations.jvm", "pyserini.index.lucene", *form, "--input", folder / "collection", "--index", folder / "index", "--language", "de", "--storeRaw")
+    done = python(
+        "-m",
+        "csrerank.integrations.jvm",
+        "pyserini.index.lucene",
+        *form,
+        "--input",
+        folder / "collection",
+        "--index",
+        folder / "index",
+        "--language",
+        "de",
+        "--storeRaw",
+    )
     assert done.returncode == 0 and (folder / "index").is_dir(), done.stderr
     return folder / "index"
 
@@ -99,7 +111,9 @@ def reranker(toy_model: Path) -> Reranker:
     return Reranker.load(toy_model, SETTINGS)
 
 
-def test_a_run_of_pyserini_is_reranked_alike_from_its_index_and_from_files(folder: Path, bm25: Path, reranked: Path, toy_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_of_pyserini_is_reranked_alike_from_its_index_and_from_files(
+    folder: Path, bm25: Path, reranked: Path, toy_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, better = list(read_run(bm25)), list(read_run(reranked))
     assert [run.topic for run in better] == [run.topic for run in first] == ["NA", "t-007", "t-en", "t-é"]
     assert [sorted(run.docs) for run in better] == [sorted(run.docs) for run in first]
@@ -187,7 +201,11 @@ def test_a_hit_without_a_text_is_an_error_that_names_it(reranker: Reranker, sear
         rerank_hits(reranker, "whale", [SimpleNamespace(docid="007", score=1.0)], searcher)
 
 
-@given(st.lists(st.floats(-1e7, 1e7, width=32) | st.floats(-40, 40, width=32) | st.sampled_from([0.0, -0.0, 1e-7, 20.0, -20.0, 0.5]), max_size=30).map(lambda scores: sorted(scores, reverse=True)))
+@given(
+    st.lists(st.floats(-1e7, 1e7, width=32) | st.floats(-40, 40, width=32) | st.sampled_from([0.0, -0.0, 1e-7, 20.0, -20.0, 0.5]), max_size=30).map(
+        lambda scores: sorted(scores, reverse=True)
+    )
+)
 @example([20.0] * 5)
 @example([1e-7, 0.0, -0.0, -1e-7])
 @example([3.0000002, 3.0, 2.9999999])

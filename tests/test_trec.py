@@ -238,9 +238,7 @@ def test_written_form(tmp_path):
     path = tmp_path / "run.trec"
     topics = [TopicRun("q", ["a", "b", "c", "d"], [0.1, 0.1, 0.3, -2]), TopicRun("none", [], []), TopicRun("007", ["NA"], [12])]
     assert write_run(path, topics, "my-tag") == 5
-    assert path.read_text() == (
-        "q Q0 a 1 0.1 my-tag\nq Q0 b 2 0.099999994 my-tag\nq Q0 c 3 0.09999999 my-tag\nq Q0 d 4 -2.0 my-tag\n007 Q0 NA 1 12.0 my-tag\n"
-    )
+    assert path.read_text() == ("q Q0 a 1 0.1 my-tag\nq Q0 b 2 0.099999994 my-tag\nq Q0 c 3 0.09999999 my-tag\nq Q0 d 4 -2.0 my-tag\n007 Q0 NA 1 12.0 my-tag\n")
 
 
 def test_score_that_double_rounding_would_move(tmp_path):

@@ -16,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.slow
 def test_the_wheel_re_ranks_the_demo_collection(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".venv*", ".git", "build", "*.egg-info", "__pycache__", "runs", "demo-runs", ".*_cache", ".hypothesis"))
+    shutil.copytree(
+        ROOT, source, ignore=shutil.ignore_patterns(".venv*", ".git", "build", "*.egg-info", "__pycache__", "runs", "demo-runs", ".*_cache", ".hypothesis")
+    )
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path / "dist", source], check=True, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     assert wheel.stat().st_size < 60e6
@@ -25,7 +27,9 @@ def test_the_wheel_re_ranks_the_demo_collection(tmp_path: Path) -> None:
     python = tmp_path / "fresh" / "bin" / "python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], check=True, capture_output=True)
     # The dependencies are this environment's, seen through a path file (which does not follow this environment's own editable install of csrerank).
-    site = Path(subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True).stdout.strip())
+    site = Path(
+        subprocess.run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True).stdout.strip()
+    )
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     environment = {**os.environ, "IR_DATASETS_HOME": str(tmp_path / "irds"), "CSRERANK_CACHE": str(tmp_path / "cache")}
 

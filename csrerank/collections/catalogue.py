@@ -1,4 +1,6 @@
-"""How csrerank's collections become ir_datasets datasets: documentation, downloads, handlers over small parallel collections held in memory, and registration."""
+"""How csrerank's collections become ir_datasets datasets: documentation, downloads, handlers over small parallel collections held in memory, and
+registration.
+"""
 
 import json
 import pkgutil
@@ -32,7 +34,9 @@ class Documentation(YamlDocumentation):
 
 
 def downloads(key: str) -> Any:
-    """The part ``key`` of downloads.json as an ir_datasets download configuration: a file is looked for in ``$IR_DATASETS_HOME/downloads/<md5>`` first, then fetched and its MD5 checked."""
+    """The part ``key`` of downloads.json as an ir_datasets download configuration: a file is looked for in ``$IR_DATASETS_HOME/downloads/<md5>`` first, then
+    fetched and its MD5 checked.
+    """
     contents = json.loads(pkgutil.get_data("csrerank.collections", "downloads.json") or b"{}")
     return _DownloadConfig(contents=contents[key], base_path=ir_datasets.util.home_path() / PREFIX)
 

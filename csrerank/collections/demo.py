@@ -1,4 +1,6 @@
-"""``csrerank/demo``: a small parallel collection of our own, in eight languages; it ships in the package, and the demo, the tests and the documentation use it."""
+"""``csrerank/demo``: a small parallel collection of our own, in eight languages; it ships in the package, and the demo, the tests and the documentation use
+it.
+"""
 
 import json
 from functools import cache
@@ -21,7 +23,9 @@ def _subjects() -> list[dict]:
 
 @cache
 def edition(lang: str, unit: str) -> Edition:
-    """The demo collection in one language. Passages are named ``<subject>-<number>``, topics ``<subject>-q1`` and ``-q2``; what is unjudged among a subject's own passages is a near miss (grade 0)."""
+    """The demo collection in one language. Passages are named ``<subject>-<number>``, topics ``<subject>-q1`` and ``-q2``; what is unjudged among a subject's
+    own passages is a near miss (grade 0).
+    """
     documents: list[ParallelDoc] = []
     topics: dict[str, str] = {}
     judgements: list[tuple[str, str, int]] = []

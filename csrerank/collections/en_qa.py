@@ -1,4 +1,6 @@
-"""``csrerank/en-qa``: English questions with the passages that answer them, for training, as sentences and as paragraphs, split by article and kept clear of XQuAD-R."""
+"""``csrerank/en-qa``: English questions with the passages that answer them, for training, as sentences and as paragraphs, split by article and kept clear of
+XQuAD-R.
+"""
 
 import gzip
 import json
@@ -13,7 +15,13 @@ from csrerank.collections.sampling import SEED, uniform
 NAME = "en-qa"
 CORE = ("squadshifts/new_wiki", "tydiqa/en/train", "nq-open-oracle")
 SHIFTS = ("squadshifts/reddit", "squadshifts/amazon_reviews")
-SHORT = {"squadshifts/new_wiki": "wiki", "tydiqa/en/train": "tydi", "nq-open-oracle": "nq", "squadshifts/reddit": "reddit", "squadshifts/amazon_reviews": "amazon"}
+SHORT = {
+    "squadshifts/new_wiki": "wiki",
+    "tydiqa/en/train": "tydi",
+    "nq-open-oracle": "nq",
+    "squadshifts/reddit": "reddit",
+    "squadshifts/amazon_reviews": "amazon",
+}
 VALIDATION_SHARE = 0.06  # of the articles
 NGRAM = 8
 
@@ -122,7 +130,8 @@ def _xquad() -> tuple[set[str], set[str], set[str]]:
 
 @cache
 def questions(sources: tuple[str, ...]) -> Questions:
-    """All questions of ``sources``, first come first kept: duplicates (same normalised question), questions whose answer stands nowhere in the paragraph, and everything that overlaps XQuAD-R
+    """All questions of ``sources``, first come first kept: duplicates (same normalised question), questions whose answer stands nowhere in the paragraph, and
+    everything that overlaps XQuAD-R
     (same article title, same question, or a paragraph that shares an 8-gram) are dropped and counted."""
     titles, asked, shared = _xquad()
     seen: set[str] = set()
@@ -221,7 +230,9 @@ def judgements(chosen: Iterable[Question], unit: str) -> Iterator[tuple[str, str
 
 
 def register() -> None:
-    """Register ``csrerank/en-qa/{train,validation}`` (sentences), ``.../paragraphs/...``, and the same for the questions that lean on their context under ``csrerank/en-qa/shifts/...``."""
+    """Register ``csrerank/en-qa/{train,validation}`` (sentences), ``.../paragraphs/...``, and the same for the questions that lean on their context under
+    ``csrerank/en-qa/shifts/...``.
+    """
     from ir_datasets.formats import GenericQuery
 
     documentation = Documentation(f"{NAME}.yaml")

@@ -10,7 +10,8 @@ from csrerank.collections.sampling import draw_language
 class ParallelDoc(NamedTuple):
     """A document in one language.
 
-    ``unit`` is what is parallel, and what a language is drawn for in an MLIR track: the document itself, or the paragraph that a sentence stands in; ``context`` is that paragraph's text.
+    ``unit`` is what is parallel, and what a language is drawn for in an MLIR track: the document itself, or the paragraph that a sentence stands in;
+    ``context`` is that paragraph's text.
     """
 
     doc_id: str
@@ -78,8 +79,14 @@ def register_parallel(collection: Parallel, tracks: Mapping[str, Sequence[str]],
     sides: dict[str, Sequence[str]] = {lang: [lang] for lang in collection.languages} | dict(tracks)
     register_once(collection.name, documentation("_"))
     for suffix, unit in units.items():
-        documents = {side: MemoryDocs(_documents(collection, languages, unit), f"{collection.name}/{side}{suffix}", _only(languages), ParallelDoc) for side, languages in sides.items()}
-        topics = {side: MemoryQueries(_topics(collection, languages, unit), f"{collection.name}/{side}", _only(languages), LanguageQuery) for side, languages in sides.items()}
+        documents = {
+            side: MemoryDocs(_documents(collection, languages, unit), f"{collection.name}/{side}{suffix}", _only(languages), ParallelDoc)
+            for side, languages in sides.items()
+        }
+        topics = {
+            side: MemoryQueries(_topics(collection, languages, unit), f"{collection.name}/{side}", _only(languages), LanguageQuery)
+            for side, languages in sides.items()
+        }
         qrels = {side: MemoryQrels(_judgements(collection, languages, unit), collection.grades) for side, languages in sides.items()}
         for query in sides:
             for document in sides:
@@ -87,7 +94,9 @@ def register_parallel(collection: Parallel, tracks: Mapping[str, Sequence[str]],
                 if tracked and not {query, document} <= {"en", query if query in tracks else document}:
                     continue  # of the MLIR tracks only x-en, en-x and x-x, with one group, are the field's
                 kind = "track" if tracked else "pair"
-                register_once(f"{collection.name}/{query}-{document}{suffix}", documents[document], topics[query], qrels[document], documentation(kind + suffix))
+                register_once(
+                    f"{collection.name}/{query}-{document}{suffix}", documents[document], topics[query], qrels[document], documentation(kind + suffix)
+                )
 
 
 def _only(languages: Sequence[str]) -> str | None:

@@ -13,5 +13,7 @@ def uniform(*key: str | int) -> float:
 
 
 def draw_language(languages: Sequence[str], kind: str, identifier: str, seed: int = SEED) -> str:
-    """The language of this document or topic (``kind``: ``doc`` or ``query``) in an MLIR track: one uniform draw for each id, as Litschko et al. (2023) sample theirs."""
+    """The language of this document or topic (``kind``: ``doc`` or ``query``) in an MLIR track: one uniform draw for each id, as Litschko et al. (2023)
+    sample theirs.
+    """
     return languages[int(uniform("language", kind, seed, identifier) * len(languages))]

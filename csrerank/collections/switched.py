@@ -1,4 +1,5 @@
-"""``csrerank/en-qa/validation/muse/{q}-{d}``: the validation part with its words swapped through MUSE dictionaries, so that training can be watched across languages without a test topic.
+"""``csrerank/en-qa/validation/muse/{q}-{d}``: the validation part with its words swapped through MUSE dictionaries, so that training can be watched across
+languages without a test topic.
 
 MUSE is for non-commercial use: it makes validation texts only, on the user's machine, and nothing that ships.
 """
@@ -56,4 +57,10 @@ def register() -> None:
         for query, document in (("en", lang), (lang, "en"), (lang, lang)):
             name = f"{en_qa.NAME}/validation/muse/{query}-{document}"
             qrels = MemoryQrels(lambda: en_qa.judgements(en_qa.part(en_qa.CORE, "validation"), "sentences"), {1: "holds an answer"})
-            register_once(name, MemoryDocs(_documents(document), f"{en_qa.NAME}/muse/{document}", document, en_qa.EnQaDoc), MemoryQueries(_topics(query), name, query), qrels, documentation("muse"))
+            register_once(
+                name,
+                MemoryDocs(_documents(document), f"{en_qa.NAME}/muse/{document}", document, en_qa.EnQaDoc),
+                MemoryQueries(_topics(query), name, query),
+                qrels,
+                documentation("muse"),
+            )

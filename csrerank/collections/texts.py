@@ -38,7 +38,9 @@ def default_text(record: Any, what: str) -> str:
     """The text of an ir_datasets record: its ``default_text()``, which every class of ir_datasets has. Raises ``InputError`` where a class lacks it."""
     give = getattr(record, "default_text", None)
     if give is None:
-        raise InputError(f"{what}: {type(record).__name__} has no default_text(), so csrerank cannot tell which field to score; give --queries and --docs files")
+        raise InputError(
+            f"{what}: {type(record).__name__} has no default_text(), so csrerank cannot tell which field to score; give --queries and --docs files"
+        )
     return give()
 
 
@@ -126,7 +128,8 @@ def file_topics(path: str | Path) -> Topics:
 
 
 def read_records(path: str | Path) -> Iterator[tuple[int, str, str]]:
-    """Line number, id and text of each line of a TSV file (id, tab, text) or a JSONL file (an object with an id and a text; a title goes in front), plain or gzip.
+    """Line number, id and text of each line of a TSV file (id, tab, text) or a JSONL file (an object with an id and a text; a title goes in front), plain or
+    gzip.
 
     Which of the two it is shows in the first line. Raises ``InputError`` naming the line of a malformed one.
     """

@@ -48,9 +48,7 @@ def _means(rows: Mapping[str, Scores], measures: Sequence[str]) -> str:
     cells = [["run", *measures]]
     cells += [[name, *(f"{scores.mean(measure):.4f}" for measure in measures)] for name, scores in rows.items()]
     widths = [max(len(row[column]) for row in cells) for column in range(len(measures) + 1)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in cells
-    )
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]) for row in cells)
 
 
 def _by_topic(rows: Mapping[str, Scores]) -> str:

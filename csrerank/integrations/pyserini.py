@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 class Hit(NamedTuple):
-    """A re-ranked hit. ``docid`` and ``score`` are what pyserini's writers read; ``raw`` is the stored document where it was looked at, ``contents`` the text that was scored."""
+    """A re-ranked hit. ``docid`` and ``score`` are what pyserini's writers read; ``raw`` is the stored document where it was looked at, ``contents`` the text
+    that was scored.
+    """
 
     docid: str
     score: float
@@ -31,11 +33,14 @@ def rerank_hits(reranker: "Reranker", query: str, hits: Iterable[Any] | None, se
         from pyserini.search.lucene import LuceneSearcher
         better = rerank_hits(Reranker.load(), query, LuceneSearcher("index").search(query, 100))
 
-    Scores are multiples of 0.000001, the model's logits rounded, because pyserini's TREC writer prints six decimals: two hits that it would print alike would be a tie in the file. A score that does not lie
-    below the one before it is lowered to the next multiple that does, both as printed and as the float32 that trec_eval reads (which are further apart from 8 upwards). So the run falls strictly.
+    Scores are multiples of 0.000001, the model's logits rounded, because pyserini's TREC writer prints six decimals: two hits that it would print alike would
+    be a tie in the file. A score that does not lie
+    below the one before it is lowered to the next multiple that does, both as printed and as the float32 that trec_eval reads (which are further apart from 8
+    upwards). So the run falls strictly.
 
     :param hits: of ``search``, or of one query of ``batch_search``; anything with ``docid`` will do, so other searchers' hits and ours too. None is no hits.
-    :param searcher: where documents are looked up, by ``searcher.doc(docid)``, if hits do not carry them (dense searchers' do not; LuceneSearcher's and ours do).
+    :param searcher: where documents are looked up, by ``searcher.doc(docid)``, if hits do not carry them (dense searchers' do not; LuceneSearcher's and ours
+        do).
     :param text: gives the text of a hit, in place of what is stored.
     :raises InputError: a document that has no text to score, or whose id the searcher does not know.
     """
@@ -50,7 +55,7 @@ def printable(scores: Iterable[float]) -> list[float]:
 
     fixed: list[float] = []
     for score in scores:
-        value = round(float(score), 6) # no -0.0, which prints a sign
+        value = round(float(score), 6) + 0.0  # no -0.0, which prints a sign
         if fixed and np.float32(value) >= np.float32(fixed[-1]):
             below = np.nextafter(np.float32(fixed[-1]), np.float32(-np.inf))
             value = floor(float(below) * 1_000_000) / 1_000_000  # the product is exact: 24 bits times 14 fit a double
@@ -81,7 +86,7 @@ def _document(hit: Any, searcher: Any, text: Callable[[Any], str] | None) -> Hit
     if raw is None and contents is None:
         raise InputError(f"document {hit.docid!r}: the index stores no texts; rebuild it with --storeRaw, or give text=")
     if raw is None:
-        return Hit(hit.docid, 0.0, None, contents)
+        return Hit(hit.docid, 0.0, None, "")
     from csrerank.collections.texts import stored_text  # brings ir_datasets along
 
     return Hit(hit.docid, 0.0, raw, stored_text(raw, f"document {hit.docid!r}"))

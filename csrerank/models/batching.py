@@ -18,7 +18,8 @@ class Encoded(NamedTuple):
 class PairEncoder:
     """Token ids of (query, passage) pairs for one tokenizer.
 
-    The query keeps its first ``query_tokens`` tokens and the passage what is left of ``max_length``. ``passages_cut`` counts the inputs whose passage lost tokens.
+    The query keeps its first ``query_tokens`` tokens and the passage what is left of ``max_length``. ``passages_cut`` counts the inputs whose passage lost
+    tokens.
     """
 
     def __init__(self, tokenizer: Any, max_length: int = 512, query_tokens: int = 64) -> None:
@@ -31,7 +32,9 @@ class PairEncoder:
             raise InputError(f"--query-tokens {query_tokens} leaves no room for the passage in --max-length {max_length}; lower the one or raise the other")
 
     def _template(self) -> tuple[list[int], list[int], list[int]]:
-        """The special ids before the query, between query and passage, and after it, learnt from a pair whose own ids are known; so each text is tokenised once, not once a pair."""
+        """The special ids before the query, between query and passage, and after it, learnt from a pair whose own ids are known; so each text is tokenised
+        once, not once a pair.
+        """
         first, second = self._ids(["a", "b c"])
         whole = self.tokenizer("a", "b c")["input_ids"]
         special = set(self.tokenizer.all_special_ids)
@@ -39,7 +42,9 @@ class PairEncoder:
         middle = start + len(first)
         passage = next((at for at in range(middle, len(whole)) if whole[at] not in special), 0)
         if whole[start:middle] != first or whole[passage : passage + len(second)] != second:
-            raise InputError(f"the tokenizer {type(self.tokenizer).__name__} does not put special tokens around two plain texts, as cross-encoders need; give a checkpoint of another family")
+            raise InputError(
+                f"the tokenizer {type(self.tokenizer).__name__} does not put special tokens around two plain texts, as cross-encoders need; give a checkpoint of another family"
+            )
         return whole[:start], whole[middle:passage], whole[passage + len(second) :]
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:

@@ -7,7 +7,9 @@ from csrerank.languages import LANGUAGES
 
 
 def write_card(directory: Path, *, base: str, training: Mapping[str, str], limits: Sequence[str]) -> Path:
-    """Write ``README.md`` into ``directory``: what it was made from (``base``), how (``training``: name to value, as it happened), and what it is not good for."""
+    """Write ``README.md`` into ``directory``: what it was made from (``base``), how (``training``: name to value, as it happened), and what it is not good
+    for.
+    """
     codes = "\n".join(f"- {code}" for code in sorted(LANGUAGES))
     rows = "\n".join(f"| {name} | {value} |" for name, value in training.items())
     card = f"""---

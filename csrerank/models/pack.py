@@ -284,8 +284,7 @@ def _unpack_into(packed: Path, manifest: dict[str, Any], folder: Path) -> None:
     except OSError as error:
         needed = sum(manifest["unpacked_bytes"].values())
         raise InputError(
-            f"{folder.parent}: the model cannot be unpacked here ({error.strerror or error}); "
-            f"free {needed:,} bytes, or set CSRERANK_CACHE to another folder"
+            f"{folder.parent}: the model cannot be unpacked here ({error.strerror or error}); free {needed:,} bytes, or set CSRERANK_CACHE to another folder"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

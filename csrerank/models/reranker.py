@@ -17,7 +17,9 @@ Candidate = TypeVar("Candidate")
 
 
 class Windows(NamedTuple):
-    """MaxP (Dai and Callan 2019): a passage longer than ``size`` tokens is scored window by window, a new one every ``stride`` tokens, and the best window counts."""
+    """MaxP (Dai and Callan 2019): a passage longer than ``size`` tokens is scored window by window, a new one every ``stride`` tokens, and the best window
+    counts.
+    """
 
     size: int
     stride: int
@@ -66,7 +68,9 @@ class Reranker:
         self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
         room = settings.max_length - settings.query_tokens - self.encoder.special
         if settings.windows and settings.windows.size > room:
-            raise InputError(f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less")
+            raise InputError(
+                f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less"
+            )
         self.budget_halvings = 0
 
     @classmethod
@@ -84,7 +88,9 @@ class Reranker:
             config = AutoConfig.from_pretrained(directory)
             heads = config.architectures or []
             if not any(head.endswith("ForSequenceClassification") for head in heads):
-                raise InputError(f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder")
+                raise InputError(
+                    f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder"
+                )
             if config.num_labels not in (1, 2):
                 raise InputError(f"{name}: {config.num_labels} logits where a re-ranker has one or two; give another checkpoint")
             # float32 whatever it was saved in, so that --precision says what is computed
@@ -94,7 +100,9 @@ class Reranker:
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(f"{name}: cannot be loaded as a checkpoint ({first}); give a directory saved by transformers with safetensors, or a hub name") from error
+            raise InputError(
+                f"{name}: cannot be loaded as a checkpoint ({first}); give a directory saved by transformers with safetensors, or a hub name"
+            ) from error
         path = Path(directory)
         return cls(model, tokenizer, settings, device, path if path.is_dir() else None)
 
@@ -111,7 +119,8 @@ class Reranker:
     def score_pairs(self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None) -> np.ndarray:
         """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished.
 
-        Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns never mixes two batchings. Each call begins at the full budget,
+        Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns
+        never mixes two batchings. Each call begins at the full budget,
         so that what came before does not matter. Raises ``InputError`` where memory does not hold a single input.
         """
         if not len(queries):
@@ -226,7 +235,11 @@ def _resolve_precision(precision: str, device: Any) -> str:
 
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _cpu_has_bf16()
+    fast = (
+        torch.cuda.is_bf16_supported()
+        if device.type == "cuda"
+        else device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _cpu_has_bf16()
+    )
     return ("bf16" if fast else "fp32") if precision == "auto" else precision
 
 

@@ -1,6 +1,7 @@
 """Vocabulary trimming: keeps the Unigram pieces that a set of languages uses, so that the embedding table shrinks and segmentation does not change.
 
-Why the segmentation of covered text stays identical: Unigram picks the best-scored path over the pieces; dropping pieces that are on no best path of that text cannot change its best path. The lowest-scored piece is
+Why the segmentation of covered text stays identical: Unigram picks the best-scored path over the pieces; dropping pieces that are on no best path of that
+text cannot change its best path. The lowest-scored piece is
 kept because it sets the cost of an unknown character.
 """
 
@@ -36,7 +37,9 @@ def pieces_used(tokenizer_json: dict[str, Any], texts: Iterable[str]) -> set[int
 
 
 def pieces_in_scripts(tokenizer_json: dict[str, Any], scripts: Iterable[str]) -> set[int]:
-    """Ids of the pieces written wholly in one of ``scripts``, by the first word of their letters' Unicode names (``THAI``, ``GREEK``); for languages that have no word list."""
+    """Ids of the pieces written wholly in one of ``scripts``, by the first word of their letters' Unicode names (``THAI``, ``GREEK``); for languages that
+    have no word list.
+    """
     wanted = {script.upper() for script in scripts}
 
     def script_of(character: str) -> str:
@@ -50,7 +53,9 @@ def pieces_in_scripts(tokenizer_json: dict[str, Any], scripts: Iterable[str]) ->
 
 
 def kept_ids(tokenizer_json: dict[str, Any], used: Iterable[int]) -> list[int]:
-    """The ids to keep, ascending: ``used``, every piece without letters and every single character (with and without the word mark), the special tokens, and the lowest-scored piece."""
+    """The ids to keep, ascending: ``used``, every piece without letters and every single character (with and without the word mark), the special tokens, and
+    the lowest-scored piece.
+    """
     vocab = tokenizer_json["model"]["vocab"]
     kept = set(used)
     kept.update(number for number, (piece, _) in enumerate(vocab) if len(piece.removeprefix("▁")) <= 1 or not any(map(str.isalpha, piece)) or piece in SPECIAL)

@@ -18,7 +18,34 @@ from csrerank.trec import TopicRun
 # Besides Lucene's language codes. "standard" is Lucene's StandardAnalyzer (UAX #29 words, lower-cased, nothing stemmed), for documents in several languages.
 PLAIN_ANALYZERS = ("whitespace", "standard")
 # Lucene's language analyzers, as pyserini ships them; more than csrerank's own table of languages, since any ir_datasets id works.
-LUCENE_ANALYZERS = ("ar", "bn", "da", "de", "en", "es", "fa", "fi", "fr", "hi", "hu", "id", "it", "ja", "ko", "nl", "no", "pl", "pt", "ru", "sv", "te", "th", "tr", "uk", "zh")
+LUCENE_ANALYZERS = (
+    "ar",
+    "bn",
+    "da",
+    "de",
+    "en",
+    "es",
+    "fa",
+    "fi",
+    "fr",
+    "hi",
+    "hu",
+    "id",
+    "it",
+    "ja",
+    "ko",
+    "nl",
+    "no",
+    "pl",
+    "pt",
+    "ru",
+    "sv",
+    "te",
+    "th",
+    "tr",
+    "uk",
+    "zh",
+)
 ALIASES = {"dt": "nl"}  # mMARCO's name for Dutch
 K1, B = 0.9, 0.4  # pyserini's defaults
 SEARCH_BATCH = 512
@@ -65,7 +92,8 @@ def _quiet_stdout() -> Iterator[None]:
 def build_index(documents: Iterable[tuple[str, str]], target: str | Path, analyzer: str, progress: Any = None) -> Path:
     """Index ``(id, text)`` pairs with ``analyzer`` into the folder ``target``, which appears whole, by rename.
 
-    The texts are stored, so that ``--index`` can re-rank from it. Raises ``InputError`` for an unknown analyzer or no documents. ``progress`` is a tqdm bar to advance, or None.
+    The texts are stored, so that ``--index`` can re-rank from it. Raises ``InputError`` for an unknown analyzer or no documents. ``progress`` is a tqdm bar
+    to advance, or None.
     """
     check_analyzer(analyzer)
     jvm.start()
@@ -88,7 +116,20 @@ def build_index(documents: Iterable[tuple[str, str]], target: str | Path, analyz
                     progress.update(1)
         if not count:
             raise InputError("the collection has no documents to index")
-        arguments = ["-collection", "JsonCollection", "-generator", "DefaultLuceneDocumentGenerator", "-input", str(texts), "-index", str(work / "index"), "-threads", "1", "-storeRaw", "-quiet"]
+        arguments = [
+            "-collection",
+            "JsonCollection",
+            "-generator",
+            "DefaultLuceneDocumentGenerator",
+            "-input",
+            str(texts),
+            "-index",
+            str(work / "index"),
+            "-threads",
+            "1",
+            "-storeRaw",
+            "-quiet",
+        ]
         arguments += ["-pretokenized"] if analyzer in PLAIN_ANALYZERS else ["-language", analyzer]
         with _quiet_stdout():
             jvm.autoclass("io.anserini.index.IndexCollection").main(arguments)
@@ -113,7 +154,9 @@ class BM25:
     """A Lucene index to search by BM25 (k1 = 0.9, b = 0.4)."""
 
     def __init__(self, index: str | Path, analyzer: str | None = None) -> None:
-        """Open ``index``. To search one that csrerank did not build, ``analyzer`` must be given, and be the one that it was built with; looking texts up needs none."""
+        """Open ``index``. To search one that csrerank did not build, ``analyzer`` must be given, and be the one that it was built with; looking texts up
+        needs none.
+        """
         note = Path(index) / "csrerank.json"
         if not Path(index).is_dir():
             raise InputError(f"{index}: no such index; build one with `csrerank retrieve --dataset ...` or pyserini.index.lucene")
@@ -126,7 +169,9 @@ class BM25:
             try:
                 self._searcher = jvm.autoclass("io.anserini.search.SimpleSearcher")(str(index))
             except Exception as error:  # jnius raises JavaException, which is known only once Java runs
-                raise InputError(f"{index}: not a Lucene index that Anserini can open ({str(error).splitlines()[0]}); build it with pyserini.index.lucene") from None
+                raise InputError(
+                    f"{index}: not a Lucene index that Anserini can open ({str(error).splitlines()[0]}); build it with pyserini.index.lucene"
+                ) from None
         self._searcher.set_bm25(K1, B)
         self._tokens = None
         if self.analyzer in PLAIN_ANALYZERS:
@@ -138,7 +183,9 @@ class BM25:
     def search(self, queries: Iterable[tuple[str, str]], k: int, threads: int = 2) -> Iterator[TopicRun]:
         """Rank the ``k`` best documents for each ``(id, text)`` query, in the queries' order. A query that matches nothing gives an empty ranking."""
         if self.analyzer is None:
-            raise InputError(f"{self.index}: csrerank did not build this index and cannot know its analyzer; give --analyzer (a language code, whitespace or standard)")
+            raise InputError(
+                f"{self.index}: csrerank did not build this index and cannot know its analyzer; give --analyzer (a language code, whitespace or standard)"
+            )
         strings = jvm.autoclass("java.util.ArrayList")
         stream = iter(queries)
         while batch := list(islice(stream, SEARCH_BATCH)):

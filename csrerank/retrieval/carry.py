@@ -13,5 +13,7 @@ def carry_over(run: Iterable[TopicRun], members: Mapping[str, Sequence[str]], k:
     A sentence inherits its paragraph's score; ties go by sentence number, which is the order of ``members``.
     """
     for ranking in run:
-        rows = [(document, score) for paragraph, score in zip(ranking.docs[:paragraphs], ranking.scores, strict=False) for document in members.get(paragraph, ())][:k]
+        rows = [
+            (document, score) for paragraph, score in zip(ranking.docs[:paragraphs], ranking.scores, strict=False) for document in members.get(paragraph, ())
+        ][:k]
         yield TopicRun(ranking.topic, [document for document, _ in rows], [score for _, score in rows])

@@ -30,7 +30,9 @@ def search(vectors: np.ndarray, ids: Sequence[str], queries: np.ndarray, topics:
 
 
 def embed_cached(embedder: Embedder, texts: Sequence[str], kind: Any, cache: Path, model_key: str, quiet: bool) -> np.ndarray:
-    """Embeddings of ``texts``: float32 [texts, hidden], kept in ``cache`` in blocks named by what they were made from, so that a killed job goes on where it was and a second one reads them."""
+    """Embeddings of ``texts``: float32 [texts, hidden], kept in ``cache`` in blocks named by what they were made from, so that a killed job goes on where it
+    was and a second one reads them.
+    """
     from tqdm import tqdm
 
     folder = cache / "embeddings"

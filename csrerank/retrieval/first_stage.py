@@ -1,4 +1,6 @@
-"""First-stage runs over an ir_datasets id: ``bm25``, ``dense`` and, on our parallel collections, ``oracle``; each written whole, with its metadata sidecar and its pool recall."""
+"""First-stage runs over an ir_datasets id: ``bm25``, ``dense`` and, on our parallel collections, ``oracle``; each written whole, with its metadata sidecar
+and its pool recall.
+"""
 
 import hashlib
 import re
@@ -36,7 +38,8 @@ def retrieve(
 ) -> Retrieved:  # fmt: skip
     """Write the first-stage run of ``dataset_id`` by ``method`` to ``output``: the ``k`` best documents of each topic.
 
-    ``analyzer`` is for BM25 (the documents' language decides otherwise), ``encoder`` (a bi-encoder's directory; ``cache``/encoder, which scripts/build_encoder makes, if none is given) for the dense run. Raises ``InputError`` for an option that the method does not take.
+    ``analyzer`` is for BM25 (the documents' language decides otherwise), ``encoder`` (a bi-encoder's directory; ``cache``/encoder, which
+    scripts/build_encoder makes, if none is given) for the dense run. Raises ``InputError`` for an option that the method does not take.
     """
     started = datetime.now(UTC)
     if method not in METHODS:
@@ -128,7 +131,14 @@ def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet:
 
     known = versions()
     # Pairs with the same documents share an index: ir_datasets names a document collection by its namespace. The count guards a collection that grew.
-    key = [str(dataset.docs_namespace() or dataset_id), str(dataset.docs_lang()), analyzer, str(dataset.docs_count()), str(known.get("pyserini")), str(known.get("csrerank"))]
+    key = [
+        str(dataset.docs_namespace() or dataset_id),
+        str(dataset.docs_lang()),
+        analyzer,
+        str(dataset.docs_count()),
+        str(known.get("pyserini")),
+        str(known.get("csrerank")),
+    ]
     name = re.sub(r"[^a-z0-9]+", "-", key[0].lower()).strip("-")
     target = cache / "indexes" / f"{name}-{analyzer}-{hashlib.sha256(chr(31).join(key).encode()).hexdigest()[:12]}"
     if not target.exists():
@@ -152,7 +162,10 @@ def _dense(dataset: Any, k: int, encoder: Path, cache: Path, quiet: bool) -> tup
     topics = _topics(dataset, "topics")
     vectors = dense.embed_cached(embedder, [text for _, text in documents], "passage", cache, key, quiet)
     queries = dense.embed_cached(embedder, [text for _, text in topics], "query", cache, key, quiet)
-    return dense.search(vectors, [doc for doc, _ in documents], queries, [topic for topic, _ in topics], k), {"method": "dense, exact inner product", "encoder sha256": key}
+    return dense.search(vectors, [doc for doc, _ in documents], queries, [topic for topic, _ in topics], k), {
+        "method": "dense, exact inner product",
+        "encoder sha256": key,
+    }
 
 
 def _oracle(dataset_id: str, dataset: Any, k: int, analyzer: str | None, cache: Path, quiet: bool) -> tuple[Iterable[TopicRun], dict[str, Any]]:
@@ -162,7 +175,9 @@ def _oracle(dataset_id: str, dataset: Any, k: int, analyzer: str | None, cache: 
 
     match = re.fullmatch(r"csrerank/(xquad-r|demo)/[a-z0-9]+-[a-z0-9]+(/paragraphs)?", dataset_id)
     if match is None:
-        raise InputError(f"{dataset_id}: --first-stage oracle needs a parallel collection (csrerank/xquad-r, csrerank/demo); for csrerank/mmarco use its scoreddocs")
+        raise InputError(
+            f"{dataset_id}: --first-stage oracle needs a parallel collection (csrerank/xquad-r, csrerank/demo); for csrerank/mmarco use its scoreddocs"
+        )
     sentences = match[1] == "xquad-r" and not match[2]
     english = f"csrerank/{match[1]}/en-en" + ("/paragraphs" if match[1] == "xquad-r" else "")
     members: dict[str, list[str]] = {}
@@ -170,7 +185,11 @@ def _oracle(dataset_id: str, dataset: Any, k: int, analyzer: str | None, cache: 
         members.setdefault(document.unit, []).append(document.doc_id)
     depth = PARAGRAPHS if sentences else k
     run, how = _bm25(load(english), english, depth, analyzer, cache, quiet)
-    return carry_over(run, members, k, depth), {**how, "oracle": "candidates carried over from the English run, which knows the English topic", "carried from": english}
+    return carry_over(run, members, k, depth), {
+        **how,
+        "oracle": "candidates carried over from the English run, which knows the English topic",
+        "carried from": english,
+    }
 
 
 def _progress(topics: list[tuple[str, str]], what: str, quiet: bool) -> Iterable[tuple[str, str]]:

@@ -19,7 +19,9 @@ DEPTH = 100  # of the BM25 run; negatives come from its top 50
 
 
 def train_default(encoder: Path, output: Path, cache: Path, resume: bool = False, quiet: bool = False) -> Path:
-    """Train from ``encoder`` into ``output`` (Hugging Face directories): two passes over the 13,149 questions, each with one positive and four negatives drawn anew. About an hour on two cores."""
+    """Train from ``encoder`` into ``output`` (Hugging Face directories): two passes over the 13,149 questions, each with one positive and four negatives
+    drawn anew. About an hour on two cores.
+    """
     from csrerank.collections.catalogue import download_md5, load
     from csrerank.collections.en_qa import CORE, NAME
     from csrerank.evaluation.scoring import dataset_qrels
@@ -38,7 +40,8 @@ def train_default(encoder: Path, output: Path, cache: Path, resume: bool = False
     drawn = [pair for epoch in range(EPOCHS) for pair in pairs(topics, qrels, run, texts, epoch=epoch)]
     train(encoder, drawn, output, resume=resume, quiet=quiet)
     training = {
-        "data": f"{DATASET} ({len(topics)} questions, {len(texts)} sentences), sources by MD5: " + ", ".join(f"{name} {md5}" for name, md5 in download_md5(NAME).items() if name in CORE),
+        "data": f"{DATASET} ({len(topics)} questions, {len(texts)} sentences), sources by MD5: "
+        + ", ".join(f"{name} {md5}" for name, md5 in download_md5(NAME).items() if name in CORE),
         "policy": "none: English queries and English sentences (zero-shot)",
         "negatives": f"4 a question, drawn from the top 50 of BM25, anew in each of {EPOCHS} passes",
         "objective": "binary cross-entropy on single pairs, learning rate 5e-5, 32 pairs a step, AdamW, linear warm-up and decay",

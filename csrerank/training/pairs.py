@@ -26,7 +26,8 @@ def pairs(
 ) -> Iterator[Pair]:  # fmt: skip
     """One positive and ``negatives`` negatives a topic, in the run's order.
 
-    Negatives come from the top ``depth`` of the run without any judged relevant document (Litschko et al. 2023: 1 to 4). A topic without a relevant document, or with none in ``run``, gives no pair.
+    Negatives come from the top ``depth`` of the run without any judged relevant document (Litschko et al. 2023: 1 to 4). A topic without a relevant document,
+    or with none in ``run``, gives no pair.
     """
     for ranking in run:
         grades = qrels.get(ranking.topic, {})

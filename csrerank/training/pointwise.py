@@ -13,7 +13,8 @@ def train(
 ) -> Path:  # fmt: skip
     """Train a cross-encoder from ``encoder`` (a Hugging Face directory) on ``training_pairs`` and write it as one to ``output``.
 
-    The embedding table stays frozen: it is most of the weights, pieces of other languages get no gradient from English text, and it can then be shipped at its original 4 bits. AdamW, linear warm-up over 6% of the
+    The embedding table stays frozen: it is most of the weights, pieces of other languages get no gradient from English text, and it can then be shipped at
+    its original 4 bits. AdamW, linear warm-up over 6% of the
     steps, then linear decay to 0. Checkpoints go to ``output``/checkpoints every ``save_steps`` steps; ``resume`` goes on from the last one.
     """
     import torch
@@ -47,7 +48,9 @@ def train(
         lr_scheduler_type="linear", weight_decay=0.01, seed=seed, data_seed=seed, bf16=bf16, train_sampling_strategy="group_by_length", logging_steps=50,
         save_steps=save_steps, save_total_limit=2, report_to=[], disable_tqdm=quiet, dataloader_pin_memory=False, remove_unused_columns=False, use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
-    trainer = PointwiseTrainer(model=model, args=arguments, train_dataset=examples, data_collator=DataCollatorWithPadding(tokenizer), processing_class=tokenizer)
+    trainer = PointwiseTrainer(
+        model=model, args=arguments, train_dataset=examples, data_collator=DataCollatorWithPadding(tokenizer), processing_class=tokenizer
+    )
     trainer.train(resume_from_checkpoint=resume)
     model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}  # else CrossEncoder applies a sigmoid, and saturated scores tie
     model.save_pretrained(output)

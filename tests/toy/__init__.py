@@ -13,7 +13,13 @@ def build_checkpoint(folder: Path, labels: int = 1, layers: int = 2) -> Path:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForSequenceClassification
 
-    vocab = [(piece, 0.0) for piece in SPECIAL] + [("▁", -2.0)] + [(word, -4.0) for word in WORDS] + [(letter, -5.0 - at / 100) for at, letter in enumerate(LETTERS)] + [("<mask>", 0.0)]
+    vocab = (
+        [(piece, 0.0) for piece in SPECIAL]
+        + [("▁", -2.0)]
+        + [(word, -4.0) for word in WORDS]
+        + [(letter, -5.0 - at / 100) for at, letter in enumerate(LETTERS)]
+        + [("<mask>", 0.0)]
+    )
     tokenizer = Tokenizer(models.Unigram(vocab, unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
