@@ -11,9 +11,7 @@ if TYPE_CHECKING:
 
 
 class Hit(NamedTuple):
-    """A re-ranked hit. ``docid`` and ``score`` are what pyserini's writers read; ``raw`` is the stored document where it was looked at, ``contents`` the text
-    that was scored.
-    """
+    """A re-ranked hit. ``docid`` and ``score`` are what pyserini's writers read; ``raw`` is the stored document where it was looked at, ``contents`` the text that was scored."""
 
     docid: str
     score: float
@@ -33,14 +31,11 @@ def rerank_hits(reranker: "Reranker", query: str, hits: Iterable[Any] | None, se
         from pyserini.search.lucene import LuceneSearcher
         better = rerank_hits(Reranker.load(), query, LuceneSearcher("index").search(query, 100))
 
-    Scores are multiples of 0.000001, the model's logits rounded, because pyserini's TREC writer prints six decimals: two hits that it would print alike would
-    be a tie in the file. A score that does not lie
-    below the one before it is lowered to the next multiple that does, both as printed and as the float32 that trec_eval reads (which are further apart from 8
-    upwards). So the run falls strictly.
+    Scores are multiples of 0.000001, the model's logits rounded, because pyserini's TREC writer prints six decimals: two hits that it would print alike would be a tie in the file. A score that does not lie
+    below the one before it is lowered to the next multiple that does, both as printed and as the float32 that trec_eval reads (which are further apart from 8 upwards). So the run falls strictly.
 
     :param hits: of ``search``, or of one query of ``batch_search``; anything with ``docid`` will do, so other searchers' hits and ours too. None is no hits.
-    :param searcher: where documents are looked up, by ``searcher.doc(docid)``, if hits do not carry them (dense searchers' do not; LuceneSearcher's and ours
-        do).
+    :param searcher: where documents are looked up, by ``searcher.doc(docid)``, if hits do not carry them (dense searchers' do not; LuceneSearcher's and ours do).
     :param text: gives the text of a hit, in place of what is stored.
     :raises InputError: a document that has no text to score, or whose id the searcher does not know.
     """
@@ -86,7 +81,7 @@ def _document(hit: Any, searcher: Any, text: Callable[[Any], str] | None) -> Hit
     if raw is None and contents is None:
         raise InputError(f"document {hit.docid!r}: the index stores no texts; rebuild it with --storeRaw, or give text=")
     if raw is None:
-        return Hit(hit.docid, 0.0, None, "")
+        return Hit(hit.docid, 0.0, None, contents)
     from csrerank.collections.texts import stored_text  # brings ir_datasets along
 
     return Hit(hit.docid, 0.0, raw, stored_text(raw, f"document {hit.docid!r}"))
