@@ -58,7 +58,7 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     Killed at any moment, the same command goes on from its journal and writes the same bytes.
     """
     from csrerank.models.reranker import Settings, Windows
-    from csrerank.rerank import Sources, rerank
+    from csrerank.request import Sources, rerank
 
     if given["stride"] is not None and given["window"] is None:
         raise InputError("--stride belongs to --window; give that too")

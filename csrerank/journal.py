@@ -1,9 +1,8 @@
 """The journal of a re-ranking job: the scores of each finished window of pairs, so that a killed job goes on where it was, under a fingerprint of everything
 that made them.
 
-Layout: one line of JSON (the fingerprint), then records of
-``<window: u32> <pairs: u32> <passages cut: u32> <CRC-32 of the rest of the record: u32> <scores: float32 each>``, little-endian. A record that the kill cut
-short is dropped.
+Layout: one line of JSON (the fingerprint), then records of ``<window: u32> <pairs: u32> <passages cut: u32> <CRC-32 of the rest of the record: u32>
+<scores: float32 each>``, little-endian. A record that the kill cut short is dropped.
 """
 
 import errno

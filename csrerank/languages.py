@@ -9,8 +9,7 @@ class Language(NamedTuple):
     """A language csrerank serves.
 
     ``script`` is a Unicode script name (``Han`` for Chinese, ``Japanese`` where several are mixed); ``mmarco`` is the name in ir_datasets' ``mmarco/v2``
-    (which calls Dutch ``dt``), or
-    None where mMARCO lacks it.
+    (which calls Dutch ``dt``), or None where mMARCO lacks it.
     """
 
     code: str

@@ -16,7 +16,8 @@ import yaml
 from csrerank.collections.texts import FileDocuments, Topics, file_topics
 from csrerank.errors import InputError
 from csrerank.metadata import write_sidecar
-from csrerank.rerank import Report, Sources, default_output, rerank, rerank_run
+from csrerank.request import Sources, default_output, rerank
+from csrerank.rerank import Report, rerank_run
 from csrerank.trec import TopicRun, read_run, write_run
 
 DEMO = "csrerank/demo/en-de"

@@ -130,9 +130,8 @@ def _xquad() -> tuple[set[str], set[str], set[str]]:
 
 @cache
 def questions(sources: tuple[str, ...]) -> Questions:
-    """All questions of ``sources``, first come first kept: duplicates (same normalised question), questions whose answer stands nowhere in the paragraph, and
-    everything that overlaps XQuAD-R
-    (same article title, same question, or a paragraph that shares an 8-gram) are dropped and counted."""
+    """All questions of ``sources``, first come first kept: duplicates (same normalised question), questions whose answer stands nowhere in the paragraph,
+    and everything that overlaps XQuAD-R (same article title, same question, or a paragraph that shares an 8-gram) are dropped and counted."""
     titles, asked, shared = _xquad()
     seen: set[str] = set()
     passages: dict[str, Passage] = {}

@@ -15,9 +15,9 @@ TRACKS = {"x4": ("en", "de", "ru", "ar"), "x11": XQUAD}
 def edition(lang: str, unit: str) -> Edition:
     """XQuAD-R in one language, as ``sentences`` or ``paragraphs``.
 
-    Paragraphs are named ``<article>-<paragraph>`` by their places in the file, the same in every language; a sentence adds its place in the paragraph, which
-    is each language's own, since sentences were split in each language on its own.
-    A sentence is relevant to a question when the answer's first character lies in it, as LAReQA defines it.
+    Paragraphs are named ``<article>-<paragraph>`` by their places in the file, the same in every language; a sentence adds its place in the paragraph,
+    which is each language's own, since sentences were split in each language on its own. A sentence is relevant to a question when the answer's first
+    character lies in it, as LAReQA defines it.
     """
     with downloads(NAME)[lang].stream() as stream:
         content = json.load(stream)

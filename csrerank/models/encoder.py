@@ -60,8 +60,7 @@ def find_wheel(folder: Path, stem: str) -> Path:
 
 def trimmed_vocabulary(tokenizer_json: dict[str, Any], words: int = WORDS) -> list[int]:
     """Ids of the pieces that languages.py needs: every piece in a script that few languages share or that wordfreq has no list for, every piece without
-    letters, and
-    what each language's most frequent words (three ways of casing) use."""
+    letters, and what each language's most frequent words (three ways of casing) use."""
     from wordfreq import available_languages, top_n_list
 
     listed = set(available_languages("best"))

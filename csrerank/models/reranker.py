@@ -120,8 +120,8 @@ class Reranker:
         """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished.
 
         Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns
-        never mixes two batchings. Each call begins at the full budget,
-        so that what came before does not matter. Raises ``InputError`` where memory does not hold a single input.
+        never mixes two batchings. Each call begins at the full budget, so that what came before does not matter. Raises ``InputError`` where memory does
+        not hold a single input.
         """
         if not len(queries):
             return np.zeros(0, np.float32)

@@ -1,8 +1,7 @@
 """Vocabulary trimming: keeps the Unigram pieces that a set of languages uses, so that the embedding table shrinks and segmentation does not change.
 
 Why the segmentation of covered text stays identical: Unigram picks the best-scored path over the pieces; dropping pieces that are on no best path of that
-text cannot change its best path. The lowest-scored piece is
-kept because it sets the cost of an unknown character.
+text cannot change its best path. The lowest-scored piece is kept because it sets the cost of an unknown character.
 """
 
 import json

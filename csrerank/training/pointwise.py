@@ -14,8 +14,8 @@ def train(
     """Train a cross-encoder from ``encoder`` (a Hugging Face directory) on ``training_pairs`` and write it as one to ``output``.
 
     The embedding table stays frozen: it is most of the weights, pieces of other languages get no gradient from English text, and it can then be shipped at
-    its original 4 bits. AdamW, linear warm-up over 6% of the
-    steps, then linear decay to 0. Checkpoints go to ``output``/checkpoints every ``save_steps`` steps; ``resume`` goes on from the last one.
+    its original 4 bits. AdamW, linear warm-up over 6% of the steps, then linear decay to 0. Checkpoints go to ``output``/checkpoints every ``save_steps``
+    steps; ``resume`` goes on from the last one.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, DataCollatorWithPadding, Trainer, TrainingArguments
