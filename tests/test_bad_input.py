@@ -32,7 +32,6 @@ class Case(NamedTuple):
     says: tuple[str, ...]
     files: dict[str, str | bytes | None] = {}  # None: a folder
     process: bool = False
-    known_defect: str = ""
 
 
 def rerank(options: str, *says: str, process: bool = False, **files: str | bytes | None) -> Case:
@@ -40,9 +39,9 @@ def rerank(options: str, *says: str, process: bool = False, **files: str | bytes
     return Case(f"rerank --run run.trec {TEXTS} {MODEL} {TARGET} {options}", says, _named(files), process)
 
 
-def command(line: str, *says: str, process: bool = False, known_defect: str = "", **files: str | bytes | None) -> Case:
+def command(line: str, *says: str, process: bool = False, **files: str | bytes | None) -> Case:
     """Any command line."""
-    return Case(line, says, _named(files), process, known_defect)
+    return Case(line, says, _named(files), process)
 
 
 def _named(files: dict[str, str | bytes | None]) -> dict[str, str | bytes | None]:
@@ -224,7 +223,6 @@ COMMANDS = {
         "build it",
         folder=None,
         process=True,
-        known_defect="Lucene's log goes to standard error",
     ),
     "retrieve: unknown dataset": command(f"retrieve --dataset nope {TARGET}", "Error: unknown dataset 'nope'", "datasets list"),
     "retrieve: no dataset": command(f"retrieve {TARGET}", "Error: Missing option '--dataset'", "csrerank retrieve --help"),
@@ -381,10 +379,7 @@ def run_here(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> tuple[o
 
 
 @pytest.mark.usefixtures("no_warnings")
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, id=name, marks=[pytest.mark.xfail(strict=True, reason=case.known_defect)] if case.known_defect else []) for name, case in ALL.items()],
-)
+@pytest.mark.parametrize("case", ALL.values(), ids=ALL)
 def test_bad_input(case: Case, workplace: Path, checkpoints: dict[str, str], cli, capfd: pytest.CaptureFixture[str]) -> None:
     lay_out(workplace, case.files)
     before = content_of(workplace)

@@ -90,7 +90,9 @@ class Server:
     def __init__(self, checkpoint: Path, warm: Path) -> None:
         write_input(warm)
         environment = os.environ | {"TOKENIZERS_PARALLELISM": "false"}  # which does not outlive a fork either
-        self.process = subprocess.Popen([sys.executable, __file__, str(checkpoint), str(warm)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, str(checkpoint), str(warm)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.said: Queue[list[Any]] = Queue()
         Thread(target=self._listen, daemon=True).start()
         assert self.said.get(timeout=300) == ["ready", self.process.pid]
