@@ -144,8 +144,8 @@ def test_xquad_r_as_counted() -> None:
         assert list(edition.topics) == topics and [d.doc_id for d in xquad_r.edition(lang, "paragraphs").documents] == paragraphs
         assert {topic for topic, _, _ in edition.judgements} == set(topics)
         assert {d.unit for d in edition.documents} == set(paragraphs)
-        texts = {d.doc_id: d for d in edition.documents}
-        assert all(texts[document].text in texts[document].context for _, document, _ in edition.judgements)
+        # In the published Turkish file one sentence is worded unlike its paragraph.
+        assert sum(d.text not in d.context for d in edition.documents) == (lang == "tr")
 
 
 @needs_real_data
