@@ -99,8 +99,8 @@ def _check_device(device: str | None) -> None:
 
 
 def _texts(sources: Sources) -> tuple["Topics", "Documents"]:
+    from csrerank.cache import cache_folder
     from csrerank.collections import texts
-    from csrerank.models.pack import cache_folder
 
     documents: Documents
     if sources.documents and sources.index:

@@ -414,7 +414,7 @@ def test_the_same_command_without_the_fault_works(workplace: Path, checkpoints: 
 
 
 def test_an_index_of_bad_documents_leaves_nothing_in_the_cache(workplace: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from csrerank.models.pack import cache_folder
+    from csrerank.cache import cache_folder
 
     lay_out(workplace, {"docs.tsv": "d1\tonly here\nd1\tonly here\n"})
     before = content_of(cache_folder())

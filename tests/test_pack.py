@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from csrerank.cache import cache_folder
 from csrerank.errors import InputError
 from csrerank.models import pack as packing
 from csrerank.models.e5 import Q4
-from csrerank.models.pack import cache_folder, decode, encode_int8, encode_q4, pack, unpack
+from csrerank.models.pack import decode, encode_int8, encode_q4, pack, unpack
 
 HIDDEN, FFN, PIECES = 32, 64, 60
 TABLE, POSITIONS = "roberta.embeddings.word_embeddings.weight", "roberta.embeddings.position_embeddings.weight"

@@ -16,7 +16,6 @@ name their hashes.
 import hashlib
 import json
 import lzma
-import os
 import re
 import shutil
 from pathlib import Path
@@ -38,22 +37,6 @@ Q4_BLOCK = 32
 CHUNK = 1 << 16  # Q4 blocks looked at together: bounds memory, and ends early on a tensor that is not Q4
 SCALE = ":scale"
 REINSTALL = "reinstall csrerank (pip install --force-reinstall --no-deps csrerank), or pack the checkpoint again"
-
-
-def cache_folder() -> Path:
-    """Where csrerank's caches lie: ``$CSRERANK_CACHE``, else ``$XDG_CACHE_HOME/csrerank``, else ``~/.cache/csrerank``.
-
-    Creates nothing. A relative ``XDG_CACHE_HOME`` is ignored, as the XDG base directory specification asks. Raises ``InputError`` where
-    no home directory can be found.
-    """
-    if chosen := os.environ.get("CSRERANK_CACHE"):
-        return Path(chosen).expanduser().absolute()
-    if (shared := Path(os.environ.get("XDG_CACHE_HOME", ""))).is_absolute():
-        return shared / "csrerank"
-    try:
-        return Path.home() / ".cache" / "csrerank"
-    except RuntimeError as error:
-        raise InputError("no home directory to keep a cache in; set CSRERANK_CACHE to a folder") from error
 
 
 def encode_q4(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:

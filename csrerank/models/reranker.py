@@ -189,7 +189,8 @@ class Reranker:
 def find_model(name: str | Path) -> str:
     """The directory of ``name``, unpacked first for the default model; a hub name is given back as it is. Raises ``InputError`` where neither can be meant."""
     if str(name) == DEFAULT_MODEL:
-        from csrerank.models.pack import cache_folder, default_pack, unpack
+        from csrerank.cache import cache_folder
+        from csrerank.models.pack import default_pack, unpack
 
         return str(unpack(default_pack(), cache_folder()))
     path = Path(name)

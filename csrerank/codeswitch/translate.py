@@ -1,0 +1,68 @@
+"""Term by term into one language, for Translate-Test (Litschko, Artemova, Plank 2023): from any language into English, say. What the lexicon lacks stays.
+
+A word that the lexicon lacks as it is written is tried by its lemma (simplemma), an Arabic one also without its clitics. A run of Chinese, Japanese or Thai is cut by
+longest match from left to right.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache, partial
+
+from csrerank.codeswitch.policy import Rule
+from csrerank.codeswitch.tables import P_BITS, P_MASK, Lexicons, Switch, Table, Words, apart_from, word_draws
+from csrerank.lexicons.lexicon import key_of
+from csrerank.words import UNSPACED
+
+# Light10 (Larkey, Ballesteros, Connell 2002): prefixes and suffixes in the order in which they are tried.
+_ARABIC_PREFIXES = ("وال", "بال", "كال", "فال", "لل", "ال", "و", "")
+LEMMATISED = frozenset({"ar", "de", "el", "en", "es", "fi", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr"})  # those of ours that simplemma has
+_ARABIC_SUFFIXES = ("", "ها", "ان", "ات", "ون", "ين", "يه", "ية", "ه", "ة", "ي")
+
+
+def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Sequence[Switch]) -> list[Switch]:
+    """The words that switch, as records in order of place."""
+    ((lang, _),) = rule.languages
+    table = lexicons.table(rule, lang, partial(_keys, rule.source))
+    threshold = round(rule.probability * (1 << P_BITS))
+    records = []
+    for place, draw in enumerate(word_draws(key, len(cut.parts) >> 1)):
+        if draw & P_MASK >= threshold:
+            continue
+        word, start = cut.parts[2 * place + 1], cut.starts[2 * place + 1]
+        found = list(_pieces(word, table)) if rule.source in UNSPACED else [(0, len(word))]
+        beginnings = {first for first, _ in found}
+        for first, last in found:
+            option = table.drawn(word[first:last], draw >> 44)
+            if option is not None:
+                # The target language needs the spaces that the source did without.
+                replacement = (" " if first else "") + option.replacement + (" " if last < len(word) and last not in beginnings else "")
+                records.append(Switch(start + first, start + last, word[first:last], replacement, lang, option.source, option.rank))
+    return apart_from(before, records) if before else records
+
+
+def _pieces(run: str, table: Table) -> Iterator[tuple[int, int]]:
+    """(start, end) of the words of a run without spaces: the longest that the lexicon has, from left to right; what it lacks is left out."""
+    place = 0
+    while place < len(run):
+        known = [prefix for prefix in table.lexicon.prefixes(run[place:]) if table[prefix] is not None]
+        if known:
+            yield place, place + len(known[-1])
+        place += len(known[-1]) if known else 1
+
+
+@cache
+def _lemma(word: str, lang: str) -> str:
+    import simplemma
+
+    return simplemma.lemmatize(word, lang=lang)
+
+
+def _keys(lang: str, key: str) -> Sequence[str]:
+    """The keys to try for a word, in order: as it is written, then what a learner of the language would look up."""
+    keys = [key, key_of(_lemma(key, lang))] if lang in LEMMATISED else [key]
+    if lang == "ar":
+        keys += [key[len(prefix) : len(key) - len(suffix)] for prefix in _ARABIC_PREFIXES for suffix in _ARABIC_SUFFIXES if _affixed(key, prefix, suffix)]
+    return keys
+
+
+def _affixed(key: str, prefix: str, suffix: str) -> bool:
+    return key.startswith(prefix) and key.endswith(suffix) and len(key) - len(prefix) - len(suffix) >= 3

@@ -1,0 +1,217 @@
+"""A ``Lexicon`` maps a word or phrase to its ranked translations; it is one memory-mapped file, or several lexicons merged with a stated precedence."""
+
+import json
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+from unicodedata import normalize
+
+from csrerank.errors import InputError
+
+FORMAT = 1
+MOST = 16  # translations kept a word
+_HEADER = "\x01"  # no word is spelled so; its value is the header
+_VALUE = struct.Struct("<BfB")  # rank, score, place of the source in the header; the translation's UTF-8 follows
+
+
+class Entry(NamedTuple):
+    """What a source's reader yields: one translation of one word. Only the order of the scores matters within a word; ties keep the reader's order."""
+
+    word: str
+    translation: str
+    score: float = 1.0
+
+
+class Translation(NamedTuple):
+    """One translation as it is written in its language; ``score`` in (0, 1] is its source's trust in it, ``source`` the source's name."""
+
+    text: str
+    score: float
+    source: str
+
+
+class Source(NamedTuple):
+    """Where entries come from: a name, the licence they are under, and the MD5 of each file that was read."""
+
+    name: str
+    licence: str
+    files: Mapping[str, str] = {}
+
+
+def key_of(text: str) -> str:
+    """How words are looked up: NFC, lower-cased, typographic apostrophes straight, one space between words, no Arabic vowel marks or tatweel."""
+    text = normalize("NFC", text).lower().replace("\u2019", "'")
+    if not text.isascii():
+        text = text.translate(_ARABIC_MARKS)
+    return text if text.isalpha() else " ".join(text.split())
+
+
+_ARABIC_MARKS = dict.fromkeys([0x640, 0x670, *range(0x64B, 0x653)])
+
+
+class Lexicon:
+    """Translations of words and phrases from one language into another. Its words are keys as ``key_of`` makes them."""
+
+    source_lang: str
+    target_lang: str
+    sources: tuple[Source, ...]
+    longest: int  # words in the longest phrase
+    fingerprint: str  # of all entries: the same entries give the same fingerprint, on every machine
+
+    def translations(self, key: str) -> tuple[Translation, ...]:
+        """The translations of ``key``, best first; none where the lexicon lacks it."""
+        raise NotImplementedError
+
+    def prefixes(self, text: str) -> list[str]:
+        """Every key that ``text`` starts with, shortest first (for scripts that put no space between words)."""
+        raise NotImplementedError
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and bool(self.translations(key))
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
+class StoredLexicon(Lexicon):
+    """A lexicon in a marisa trie: a file that is memory-mapped, so loading reads nothing and processes share it."""
+
+    def __init__(self, trie: Any, name: str) -> None:
+        try:
+            (header,) = trie[_HEADER]
+            content = json.loads(header)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise InputError(f"{name}: not a saved lexicon; make it again with csrerank lexicon build") from error
+        if content.get("format") != FORMAT:
+            raise InputError(f"{name}: lexicon format {content.get('format')}, this csrerank reads {FORMAT}; make it again with csrerank lexicon build")
+        self._trie = trie
+        self.source_lang, self.target_lang = content["source_lang"], content["target_lang"]
+        self.sources = tuple(Source(**source) for source in content["sources"])
+        self.longest, self.fingerprint, self._count = content["longest"], content["fingerprint"], content["words"]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "StoredLexicon":
+        """Map a file that ``save`` wrote. Raises ``InputError`` for any other."""
+        import marisa_trie
+
+        trie = marisa_trie.BytesTrie()
+        try:
+            trie.mmap(str(path))
+        except (OSError, RuntimeError, ValueError) as error:
+            missing = not Path(path).exists()
+            raise InputError(f"{path}: {'no such file' if missing else 'not a saved lexicon'}; make it with csrerank lexicon build") from error
+        return cls(trie, str(path))
+
+    @classmethod
+    def compiled(cls, entries: Iterable[Entry], source: Source, source_lang: str, target_lang: str) -> "StoredLexicon":
+        """Compile the entries of one source; of a word's translations the ``MOST`` best are kept, each once. Scores above 1 are divided by the word's best."""
+        best: dict[str, dict[str, float]] = {}
+        for word, translation, score in entries:
+            key, text = key_of(word), normalize("NFC", " ".join(translation.split()))
+            if key and text and key.isprintable():
+                known = best.setdefault(key, {})
+                known[text] = max(score, known.get(text, 0.0))
+        ranked = {}
+        for key, known in best.items():
+            top = max(1.0, *known.values())
+            ranked[key] = [Translation(text, score / top, source.name) for text, score in sorted(known.items(), key=lambda item: -item[1])[:MOST]]
+        return cls._of(ranked, (source,), source_lang, target_lang)
+
+    @classmethod
+    def stored(cls, lexicon: Lexicon) -> "StoredLexicon":
+        """Any lexicon (a merged one, say) in one trie, with the sources and scores of its translations."""
+        return cls._of({key: lexicon.translations(key)[:MOST] for key in lexicon}, lexicon.sources, lexicon.source_lang, lexicon.target_lang)
+
+    @classmethod
+    def _of(cls, ranked: Mapping[str, Sequence[Translation]], sources: tuple[Source, ...], source_lang: str, target_lang: str) -> "StoredLexicon":
+        import marisa_trie
+
+        places = {source.name: place for place, source in enumerate(sources)}
+        values, longest, digest = [], 1, blake2b(" ".join(places).encode(), digest_size=16)
+        for key in sorted(ranked):
+            longest = max(longest, key.count(" ") + 1)
+            for rank, translation in enumerate(ranked[key]):
+                value = _VALUE.pack(rank, translation.score, places[translation.source]) + translation.text.encode()
+                values.append((key, value))
+                digest.update(key.encode() + b"\0" + value + b"\n")
+        header = {
+            "format": FORMAT, "source_lang": source_lang, "target_lang": target_lang, "sources": [{**source._asdict(), "files": dict(source.files)} for source in sources],
+            "longest": longest, "words": len(ranked), "fingerprint": digest.hexdigest(),
+        }  # fmt: skip
+        return cls(marisa_trie.BytesTrie([*values, (_HEADER, json.dumps(header).encode())]), "lexicon")
+
+    def save(self, path: str | Path) -> None:
+        """Write the lexicon as one file, which appears whole."""
+        from csrerank.files import atomic
+
+        with atomic(path) as stream:
+            stream.write(self._trie.tobytes())
+
+    def translations(self, key: str) -> tuple[Translation, ...]:
+        """The translations of ``key``, best first; none where the lexicon lacks it."""
+        if not key or key == _HEADER or "\0" in key:  # the trie reads a key only to its first NUL
+            return ()
+        values = self._trie.get(key) or ()
+        return tuple(self._translation(value) for value in values)
+
+    def _translation(self, value: bytes) -> Translation:
+        _, score, place = _VALUE.unpack_from(value)
+        return Translation(value[_VALUE.size :].decode(), score, self.sources[place].name)
+
+    def prefixes(self, text: str) -> list[str]:
+        """Every key that ``text`` starts with, shortest first."""
+        return [prefix for prefix in self._trie.prefixes(text.partition("\0")[0]) if prefix != _HEADER]
+
+    def __iter__(self) -> Iterator[str]:
+        previous = None
+        for key in self._trie.iterkeys():
+            if key not in (previous, _HEADER):
+                yield key
+            previous = key
+
+    def __len__(self) -> int:
+        return self._count
+
+
+class Merged(Lexicon):
+    """Several lexicons of one language pair as one: a word's translations from the first come first, then those that only the second has, and so on."""
+
+    def __init__(self, parts: Sequence[Lexicon]) -> None:
+        pairs = {(part.source_lang, part.target_lang) for part in parts}
+        if len(pairs) != 1:
+            raise InputError(f"lexicons of different language pairs cannot be merged: {', '.join(sorted(f'{s}-{t}' for s, t in pairs)) or 'none given'}")
+        self.parts = tuple(parts)
+        ((self.source_lang, self.target_lang),) = pairs
+        self.sources = tuple(source for part in parts for source in part.sources)
+        self.longest = max(part.longest for part in parts)
+        self.fingerprint = blake2b(" ".join(part.fingerprint for part in parts).encode(), digest_size=16).hexdigest()
+
+    def translations(self, key: str) -> tuple[Translation, ...]:
+        """The translations of ``key`` by precedence of the parts, each text once."""
+        found: dict[str, Translation] = {}
+        for part in self.parts:
+            for translation in part.translations(key):
+                found.setdefault(translation.text, translation)
+        return tuple(found.values())
+
+    def prefixes(self, text: str) -> list[str]:
+        """Every key of any part that ``text`` starts with, shortest first."""
+        return sorted({prefix for part in self.parts for prefix in part.prefixes(text)}, key=len)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted({key for part in self.parts for key in part}))
+
+    def __len__(self) -> int:
+        return len({key for part in self.parts for key in part})
+
+
+def inverted(lexicon: Lexicon) -> Iterator[Entry]:
+    """The entries of the other direction; a pair's score is divided by its rank, so that a word's main translation leads back to it."""
+    for key in lexicon:
+        for rank, translation in enumerate(lexicon.translations(key)):
+            yield Entry(translation.text, key, translation.score / (1 + rank))
