@@ -111,7 +111,7 @@ class _Reader:
         try:
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
+            mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)  # where the part began that is not ended
             raise InputError(f"{name}:{mark.line + 1 if mark else 1}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend that line") from error
 
     def _refuse(self, node: Any, message: str) -> InputError:
@@ -140,7 +140,7 @@ class _Reader:
 
     def _text(self, node: Any, known: tuple[str, ...] | None, what: str) -> str:
         value = self._value(node)
-        if not isinstance(value, str) or not value or (known and value not in known):
+        if not isinstance(value, str) or (known and value not in known):
             raise self._refuse(node, f"{what} must be {'one of ' + ', '.join(known) if known else 'a text'}, found {value!r}")
         return value
 

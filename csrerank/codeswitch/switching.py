@@ -46,7 +46,8 @@ def applied(text: str, switches: Sequence[Switch]) -> str:
 
 def rebuilt(switched: str, switches: Sequence[Switch]) -> str:
     """The original text, from the switched one and its records."""
-    pieces, place, shift = [], 0, 0
+    pieces: list[str] = []
+    place = shift = 0
     for record in switches:
         start = record.start + shift
         pieces += (switched[place:start], record.original)

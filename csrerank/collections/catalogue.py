@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import ir_datasets
 from ir_datasets.datasets.base import Dataset, YamlDocumentation
-from ir_datasets.formats import BaseDocs, BaseQrels, BaseQueries, GenericDoc, GenericQrel, GenericQuery
+from ir_datasets.formats import BaseDocPairs, BaseDocs, BaseQrels, BaseQueries, GenericDoc, GenericDocPair, GenericQrel, GenericQuery
 from ir_datasets.indices import Docstore
 from ir_datasets.util.download import _DownloadConfig
 
@@ -168,6 +168,29 @@ class MemoryQrels(BaseQrels):
         return self._grades
 
 
+class MemoryDocPairs(BaseDocPairs):
+    """Training pairs ``(topic, relevant document, other document)``, loaded at first use by ``load()``."""
+
+    def __init__(self, load: Callable[[], Iterable[tuple[str, str, str]]]) -> None:
+        self._load = load
+
+    @cached_property
+    def _pairs(self) -> list[GenericDocPair]:
+        return [GenericDocPair(*pair) for pair in self._load()]
+
+    def docpairs_iter(self) -> Iterator[GenericDocPair]:
+        """Pairs in order."""
+        return iter(self._pairs)
+
+    def docpairs_count(self) -> int:
+        """How many."""
+        return len(self._pairs)
+
+    def docpairs_cls(self) -> Any:
+        """The pairs' type."""
+        return GenericDocPair
+
+
 class LanguageQuery(NamedTuple):
     """A topic of a multilingual track, with the language that was drawn for it."""
 
@@ -190,6 +213,36 @@ class LanguageDoc(NamedTuple):
     def default_text(self) -> str:
         """The text."""
         return self.text
+
+
+class Component:
+    """The ``docs``, ``queries``, ``qrels``, ``docpairs`` or ``scoreddocs`` of another dataset, looked up whenever they are asked for something.
+
+    :param dataset_id: whose.
+    :param kind: which kind; nothing else of that dataset shows.
+    :param lang: the ISO code that ``<kind>_lang()`` gives in the place of the other dataset's, for Dutch is ``dt`` there.
+
+    ir_datasets' handler itself will not do: msmarco-passage migrates the files in its folder as soon as it is asked for its documents'
+    handler, and registering touches no file.
+    """
+
+    def __init__(self, dataset_id: str, kind: str, lang: str | None = None) -> None:
+        self._dataset_id, self._kind, self._lang = dataset_id, kind, lang
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or not name.startswith(f"{self._kind}_"):
+            raise AttributeError(name)
+        if name == f"{self._kind}_handler":
+            return self._handler
+        if name == f"{self._kind}_lang":
+            return self._language
+        return getattr(ir_datasets.registry[self._dataset_id], name)
+
+    def _handler(self) -> "Component":
+        return self
+
+    def _language(self) -> str | None:
+        return self._lang
 
 
 def register_once(name: str, *handlers: Any) -> None:

@@ -5,11 +5,11 @@ XQuAD-R.
 import gzip
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from csrerank.collections.catalogue import Documentation, MemoryDocs, MemoryQrels, MemoryQueries, downloads, register_once
+from csrerank.collections.catalogue import Documentation, MemoryDocPairs, MemoryDocs, MemoryQrels, MemoryQueries, downloads, register_once
 from csrerank.collections.sampling import SEED, uniform
 
 NAME = "en-qa"
@@ -228,6 +228,31 @@ def judgements(chosen: Iterable[Question], unit: str) -> Iterator[tuple[str, str
                 yield question.id, f"{question.passage.id}-{place}", 1
 
 
+def docpairs(chosen: Sequence[Question], unit: str) -> Iterator[tuple[str, str, str]]:
+    """Training pairs (topic, relevant, other): each relevant document with four others (Litschko et al. 2023: one to four), two of the same article where it has
+    that many, the rest from anywhere, drawn by keyed numbers.
+    """
+    everything = list(documents(chosen, unit))
+    by_article: dict[str, list[str]] = {}
+    for document in everything:
+        by_article.setdefault(document.title, []).append(document.doc_id)
+    relevant: dict[str, list[str]] = {}
+    for topic, name, _ in judgements(chosen, unit):
+        relevant.setdefault(topic, []).append(name)
+    for question in chosen:
+        holding = relevant[question.id]
+        near = [name for name in by_article[question.passage.article] if name not in holding]
+        others = sorted(near, key=lambda name: uniform("docpairs", SEED, question.id, name))[:2]
+        attempt = 0
+        while len(others) < min(4, len(everything) - len(holding)):
+            other = everything[int(uniform("docpairs", SEED, question.id, attempt) * len(everything))].doc_id
+            attempt += 1
+            if other not in others and other not in holding:
+                others.append(other)
+        for name in holding:
+            yield from ((question.id, name, other) for other in others)
+
+
 def register() -> None:
     """Register ``csrerank/en-qa/{train,validation}`` (sentences), ``.../paragraphs/...``, and the same for the questions that lean on their context under
     ``csrerank/en-qa/shifts/...``.
@@ -246,6 +271,7 @@ def register() -> None:
                     MemoryDocs(chosen.documents(unit), name, "en", EnQaDoc),
                     MemoryQueries(chosen.queries(GenericQuery), name, "en"),
                     MemoryQrels(chosen.judgements(unit), {1: "holds an answer"}),
+                    MemoryDocPairs(chosen.docpairs(unit)),
                     documentation(f"{prefix}{split}"),
                 )
 
@@ -264,3 +290,6 @@ class _Lazy:
 
     def judgements(self, unit: str) -> Any:
         return lambda: judgements(part(self._sources, self._split), unit)
+
+    def docpairs(self, unit: str) -> Any:
+        return lambda: docpairs(part(self._sources, self._split), unit)

@@ -8,7 +8,7 @@ import ir_datasets
 from ir_datasets.formats import BaseDocs
 from ir_datasets.indices import DEFAULT_DOCSTORE_OPTIONS, Docstore
 
-from csrerank.collections.catalogue import Documentation, LanguageDoc, LanguageQuery, MemoryQueries, register_once
+from csrerank.collections.catalogue import Component, Documentation, LanguageDoc, LanguageQuery, MemoryQueries, register_once
 from csrerank.collections.sampling import SEED, draw_language
 from csrerank.errors import InputError
 from csrerank.languages import MMARCO, SEEN, language
@@ -32,36 +32,6 @@ def collection_id(lang: str) -> str:
 def topics_id(lang: str) -> str:
     """The ir_datasets id of the topics in this language, and of their judgements, which are the same file for every language."""
     return f"{collection_id(lang)}/{SPLIT}"
-
-
-class Component:
-    """The ``docs``, ``queries``, ``qrels`` or ``scoreddocs`` of another dataset, looked up whenever they are asked for something.
-
-    :param dataset_id: whose.
-    :param kind: which kind; nothing else of that dataset shows.
-    :param lang: the ISO code that ``<kind>_lang()`` gives in the place of the other dataset's, for Dutch is ``dt`` there.
-
-    ir_datasets' handler itself will not do: msmarco-passage migrates the files in its folder as soon as it is asked for its documents'
-    handler, and registering touches no file.
-    """
-
-    def __init__(self, dataset_id: str, kind: str, lang: str | None = None) -> None:
-        self._dataset_id, self._kind, self._lang = dataset_id, kind, lang
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not name.startswith(f"{self._kind}_"):
-            raise AttributeError(name)
-        if name == f"{self._kind}_handler":
-            return self._handler
-        if name == f"{self._kind}_lang":
-            return self._language
-        return getattr(ir_datasets.registry[self._dataset_id], name)
-
-    def _handler(self) -> "Component":
-        return self
-
-    def _language(self) -> str | None:
-        return self._lang
 
 
 class MixedDocs(BaseDocs):
