@@ -15,10 +15,18 @@ REAL_DOWNLOADS = Path(__file__).parents[2] / "shared" / "data" / "downloads"
 os.environ["IR_DATASETS_HOME"] = str(_SESSION / "ir_datasets")
 os.environ["CSRERANK_CACHE"] = str(_SESSION / "cache")
 (_SESSION / "ir_datasets").mkdir()
-if REAL_DOWNLOADS.is_dir():
-    (_SESSION / "ir_datasets" / "downloads").symlink_to(REAL_DOWNLOADS)
+FETCHED = Path(__file__).parents[1] / "build" / "downloads"  # what tests/fetch_freedict.py put there
+DOWNLOADS = _SESSION / "ir_datasets" / "downloads"
+DOWNLOADS.mkdir()
+for _folder in (REAL_DOWNLOADS, FETCHED):
+    for _file in _folder.iterdir() if _folder.is_dir() else ():
+        (DOWNLOADS / _file.name).symlink_to(_file)
 
 needs_real_data = pytest.mark.skipif(not REAL_DOWNLOADS.is_dir(), reason="the real data sets are not at hand")
+
+needs_freedict = pytest.mark.skipif(
+    not (FETCHED / "bfde3f41b934d44af6299be4f172b2f5").exists(), reason="FreeDict is not at hand; tests/fetch_freedict.py fetches it"
+)
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -28,6 +36,21 @@ def pytest_sessionfinish() -> None:
     import shutil
 
     shutil.rmtree(_SESSION, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def muse_downloads() -> Path:
+    """The download folder, with MUSE's dictionaries unpacked into it under their hashes. Skips where they are not at hand."""
+    import gzip
+    import hashlib
+
+    packed = REAL_DOWNLOADS.parent / "lexicons" / "muse"
+    if not packed.is_dir():
+        pytest.skip("MUSE's dictionaries are not at hand")
+    for file in packed.glob("*.gz"):
+        content = gzip.decompress(file.read_bytes())
+        (DOWNLOADS / hashlib.md5(content).hexdigest()).write_bytes(content)
+    return DOWNLOADS
 
 
 @pytest.fixture(scope="session")

@@ -300,7 +300,7 @@ def test_a_policy_file(tmp_path: Path) -> None:
         (("function-words: false", "function-words: no thanks"), "mine.yaml:11: function-words must be true or false"),
         (("name: mine\n", ""), "mine.yaml:1: name is missing"),
         (("  rules: []", "  rules:"), "mine.yaml:3: query needs rules, a list"),
-        (("rules: []", "rules: ["), "mine.yaml:4: not YAML"),
+        (("rules: []", "rules: ["), "mine.yaml:3: not YAML"),
         (("stays-english: 0.2", "stays-english: 0.2\n  stays-english: 0.3"), "mine.yaml:6: 'stays-english' stands twice"),
         (("strategy: multilingual", "strategy: bilingual"), "mine.yaml:8: bilingual takes one language, found 2"),
         (("languages: {de: 2, ru: 1}", 'languages: ["{passage}"]'), "mine.yaml:8: {passage} needs a language pair"),

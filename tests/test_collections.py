@@ -9,7 +9,7 @@ import pytest
 from conftest import needs_real_data
 
 import csrerank.collections
-from csrerank.collections import demo, en_qa, switched, xquad_r
+from csrerank.collections import demo, en_qa, xquad_r
 from csrerank.collections.catalogue import described, load
 from csrerank.collections.parallel import Edition, Parallel, ParallelDoc, mixed_documents, mixed_judgements, mixed_topics
 from csrerank.collections.sampling import draw_language, uniform
@@ -162,9 +162,3 @@ def test_english_questions_as_counted_and_clear_of_xquad_r() -> None:
     train = load("csrerank/en-qa/train")
     texts = {document.doc_id: document.text for document in train.docs_iter()}
     assert train.docs_count() == len(texts) and all(row.doc_id in texts for row in train.qrels_iter())
-
-
-def test_muse_switching_keeps_everything_but_the_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(switched, "dictionary", lambda lang: {"the": "der", "whale": "wal"})
-    assert switched.switched("The whale, the WHALE's sleep (3)!", "de") == "der wal, der wal's sleep (3)!"
-    assert switched.switched("The whale", "en") == "The whale"

@@ -14,20 +14,16 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
     """The words that switch, as records in order of place."""
     parts, starts = cut
     tables, bounds = _languages(rule, lexicons)
-    count, uniform, threshold = len(tables), bounds is None, round(rule.probability * (1 << P_BITS))
+    count, best, threshold = len(tables), rule.choose == "best", round(rule.probability * (1 << P_BITS))
     records = []
-    for place, draw in enumerate(word_draws(key, len(parts) >> 1)):
-        if draw & P_MASK >= threshold:
-            continue
-        middle = draw >> P_BITS & DRAW_MASK
-        table = tables[middle * count >> DRAW_BITS if uniform else bisect_right(bounds, middle)]  # type: ignore[arg-type]
-        word = parts[2 * place + 1]
-        options = table[word]
-        if options is None:
-            continue
-        replacement, source, rank = options[0] if len(options) == 1 else table.drawn(word, draw >> (P_BITS + DRAW_BITS))  # type: ignore[misc]
-        start = starts[2 * place + 1]
-        records.append(Switch(start, start + len(word), word, replacement, table.lang, source, rank))
+    # This loop is where a collection's time goes, hence zip, and records made without NamedTuple's own constructor.
+    for word, start, draw in zip(parts[1::2], starts[1::2], word_draws(key, len(parts) >> 1), strict=False):
+        if draw & P_MASK < threshold:
+            middle = draw >> P_BITS & DRAW_MASK
+            table = tables[middle * count >> DRAW_BITS] if bounds is None else tables[bisect_right(bounds, middle)]
+            option = table[word] if best else table.drawn(word, draw)
+            if option is not None:
+                records.append(tuple.__new__(Switch, (start, start + len(word), word, *option)))
     return apart_from(before, records) if before else records
 
 

@@ -33,51 +33,52 @@ class Switch(NamedTuple):
 
 
 class Option(NamedTuple):
-    """What one written word may become in one language."""
+    """What one written word may become: the end of its record."""
 
     replacement: str
+    lang: str
     source: str
     rank: int
 
 
-class Table(dict[str, "tuple[Option, ...] | None"]):
-    """Written word -> the options for it in one language, filled as words are met; None where there is none."""
+class Table(dict[str, "Option | None"]):
+    """Written word -> its best translation in one language, filled as words are met; None where there is none."""
 
     def __init__(self, lexicon: Lexicon, rule: Rule, keys: Callable[[str], Sequence[str]] = lambda key: (key,)) -> None:
         super().__init__()
         self.lexicon, self.lang = lexicon, lexicon.target_lang
         self._function_words, self._sampled, self._keys = rule.function_words, rule.choose == "sampled", keys
-        self.cumulative: dict[str, list[int]] = {}
+        self._shares: dict[str, tuple[list[int], list[Option]]] = {}
 
-    def __missing__(self, word: str) -> "tuple[Option, ...] | None":
+    def __missing__(self, word: str) -> "Option | None":
         if len(self) >= _MOST_CACHED:
             self.clear()
-            self.cumulative.clear()
-        options = self[word] = self._options(word)
-        return options
+        found = self._translations(word)
+        option = self[word] = self._option(word, 0, found[0]) if found else None
+        return option
 
-    def _options(self, word: str) -> "tuple[Option, ...] | None":
+    def _translations(self, word: str) -> Sequence[Translation]:
         key = key_of(word)
         if not self._function_words and key in FUNCTION_WORDS:
-            return None
-        found: Sequence[Translation] = next(filter(None, map(self.lexicon.translations, self._keys(key))), ())
-        if not found:
-            return None
-        if self._sampled and len(found) > 1:
-            shares = list(accumulate(translation.score for translation in found))
-            self.cumulative[word] = [int(share / shares[-1] * (1 << DRAW_BITS)) for share in shares]
-        else:
-            found = found[:1]
-        return tuple(Option(with_case_of(text, word, self.lang), source, rank) for rank, (text, _, source) in enumerate(found))
+            return ()
+        return next(filter(None, map(self.lexicon.translations, self._keys(key))), ())
 
-    def drawn(self, word: str, draw: int) -> Option | None:
-        """The option that 20 bits draw: the best, or by score where the rule says so."""
-        options = self[word]
-        if options is None:
-            return None
-        if len(options) == 1:
-            return options[0]
-        return options[min(bisect_right(self.cumulative[word], draw), len(options) - 1)]
+    def _option(self, word: str, rank: int, translation: Translation) -> Option:
+        return Option(with_case_of(translation.text, word, self.lang), self.lang, translation.source, rank)
+
+    def drawn(self, word: str, draw: int) -> "Option | None":
+        """What ``word`` becomes: its best translation, or where the rule samples, the one that the last 20 bits of ``draw`` choose by score."""
+        if not self._sampled or self[word] is None:
+            return self[word]
+        if word not in self._shares:
+            if len(self._shares) >= _MOST_CACHED:
+                self._shares.clear()
+            found = self._translations(word)
+            shares = list(accumulate(translation.score for translation in found))
+            bounds = [round(share / shares[-1] * (1 << DRAW_BITS)) for share in shares[:-1]]
+            self._shares[word] = bounds, [self._option(word, rank, translation) for rank, translation in enumerate(found)]
+        bounds, options = self._shares[word]
+        return options[bisect_right(bounds, draw >> (P_BITS + DRAW_BITS))]
 
 
 class Lexicons:

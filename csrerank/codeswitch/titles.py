@@ -25,11 +25,11 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
             if draws[first] & P_MASK >= threshold or any(taken[first : first + length]):
                 continue
             phrase = "".join(parts[2 * first + 1 : 2 * (first + length)])
-            option = table.drawn(phrase, draws[first] >> 44)
+            option = table.drawn(phrase, draws[first])
             if option is not None:
                 taken[first : first + length] = [True] * length
                 start = starts[2 * first + 1]
-                records.append(Switch(start, start + len(phrase), phrase, option.replacement, table.lang, option.source, option.rank))
+                records.append(Switch(start, start + len(phrase), phrase, *option))
     return sorted(records)
 
 

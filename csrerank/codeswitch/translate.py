@@ -31,11 +31,11 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
         found = list(_pieces(word, table)) if rule.source in UNSPACED else [(0, len(word))]
         beginnings = {first for first, _ in found}
         for first, last in found:
-            option = table.drawn(word[first:last], draw >> 44)
+            option = table.drawn(word[first:last], draw)
             if option is not None:
                 # The target language needs the spaces that the source did without.
                 replacement = (" " if first else "") + option.replacement + (" " if last < len(word) and last not in beginnings else "")
-                records.append(Switch(start + first, start + last, word[first:last], replacement, lang, option.source, option.rank))
+                records.append(Switch(start + first, start + last, word[first:last], *option._replace(replacement=replacement)))
     return apart_from(before, records) if before else records
 
 

@@ -164,10 +164,6 @@ class SwitchedQueries(BaseQueries):
         """Topics in order."""
         return map(self._switcher, ir_datasets.registry[self._base].queries_iter())
 
-    def queries_store(self) -> SwitchedStore:
-        """Topics by id."""
-        return SwitchedStore(ir_datasets.registry[self._base].queries_store(), self._switcher)
-
     def queries_count(self) -> int | None:
         """How many."""
         return ir_datasets.registry[self._base].queries_count()
