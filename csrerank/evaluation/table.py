@@ -27,16 +27,19 @@ def table(rows: Mapping[str, Scores], by_topic: bool = False) -> str:
     return _by_topic(rows) if by_topic else _means(rows, measures)
 
 
-def remarks(rows: Mapping[str, Scores]) -> list[str]:
-    """Say, one line each, which runs lack topics of the qrels and which have topics without judgements; empty if none."""
+def remarks(rows: Mapping[str, Scores], topics: str = "topics of the qrels", judgement: str = "judgements") -> list[str]:
+    """Say, one line each, which runs lack topics of the qrels and which have topics without judgements; empty if none.
+
+    ``topics`` and ``judgement`` are what a measure calls these.
+    """
     lines = []
     for name, scores in rows.items():
         total = max((len(values) for values in scores.values()), default=0)
         if scores.missing:
-            lacks = f"{len(scores.missing)} of the {total} topics of the qrels are not in the run and count as 0"
+            lacks = f"{len(scores.missing)} of the {total} {topics} are not in the run and count as 0"
             lines.append(f"{name}: {lacks}: {_some(scores.missing)}")
         if scores.unjudged:
-            lines.append(f"{name}: {len(scores.unjudged)} topics of the run have no judgements and are ignored: {_some(scores.unjudged)}")
+            lines.append(f"{name}: {len(scores.unjudged)} topics of the run have no {judgement} and are ignored: {_some(scores.unjudged)}")
     return lines
 
 
