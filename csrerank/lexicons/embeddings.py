@@ -1,0 +1,201 @@
+"""Lexicons induced from word vectors: two languages' spaces mapped onto each other, then each word's nearest neighbours, plain or by CSLS."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from csrerank.errors import InputError
+from csrerank.lexicons.lexicon import Entry, Lexicon, key_of
+from csrerank.lexicons.registry import SOURCES, register
+from csrerank.lexicons.vectors import LISTED, centred, encoder_fingerprint, target_words, unit, word_list, word_vectors
+
+NEIGHBOURS = 10  # r of CSLS
+THRESHOLD = 0.5
+SEED = "wiktionary"  # may be shipped, as MUSE may not
+FOLDS = 4
+METHODS = ("csls", "plain")
+_VERSION = "1"
+_WIDTH = 50  # CSLS re-ranks this many nearest neighbours
+
+
+class Space(NamedTuple):
+    """Both languages' unit vectors in one space, float32 [source words, dim] and [target words, dim]; ``rows`` are the places of the source words."""
+
+    rows: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+
+
+def procrustes(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The orthogonal [dim, dim] that turns the rows of ``source`` nearest to those of ``target``: U V' of the SVD of source' target (Schoenemann 1966).
+
+    Rows are the seed's pairs, float32 [pairs, dim]. Raises ``InputError`` where the spaces have different dimensions.
+    """
+    _check_same(source, target)
+    left, _, right = np.linalg.svd(source.T @ target)
+    return left @ right
+
+
+def reweighted(source: np.ndarray, target: np.ndarray, shrink: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """Two maps [dim, dim] into a shared space, from the seed's pairs, float32 [pairs, dim]: whiten, rotate, re-weight (Artetxe et al. 2018, steps 1 to 3).
+
+    The directions in which the pairs agree get weight, by the singular values of the whitened covariance. ``shrink`` times the mean eigenvalue is added to
+    both covariances first, so that directions of little variance are not blown up.
+    """
+    _check_same(source, target)
+    left_white, right_white = _whitening(source, shrink), _whitening(target, shrink)
+    left, weights, right = np.linalg.svd(left_white @ (source.T @ target / len(source)) @ right_white)
+    return left_white @ left * weights, right_white @ right.T * weights
+
+
+def _whitening(vectors: np.ndarray, shrink: float) -> np.ndarray:
+    values, axes = np.linalg.eigh(vectors.T @ vectors / len(vectors))
+    scale = np.maximum(values, 0.0) + max(shrink * float(values.mean()), 1e-12)
+    return (axes * scale**-0.5) @ axes.T
+
+
+def _check_same(source: np.ndarray, target: np.ndarray) -> None:
+    if not len(source):
+        raise InputError("no pair of the seed dictionary has vectors on both sides; give a seed dictionary of the two languages")
+    if source.shape != target.shape:
+        raise InputError(f"vectors of {source.shape[1]} and of {target.shape[1]} dimensions cannot be aligned; take two files of the same kind")
+
+
+def seed_pairs(seed: Lexicon, source: Sequence[str], target: Sequence[str], best: int = 2) -> np.ndarray:
+    """Places (source word, target word), int [pairs, 2], of the ``best`` first translations of ``seed`` that are among ``target``."""
+    places = {key_of(word): place for place, word in reversed(list(enumerate(target)))}
+    pairs = []
+    for row, word in enumerate(source):
+        found = [places[key] for text, _, _ in seed.translations(key_of(word))[:best] if (key := key_of(text)) in places]
+        pairs += [(row, place) for place in found]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def aligned(source: np.ndarray, target: np.ndarray, pairs: np.ndarray) -> Space:
+    """Two monolingual spaces as one: both centred at unit length, the source's turned onto the target's by Procrustes over the seed's ``pairs``."""
+    source, target = centred(source), centred(target)
+    return Space(np.arange(len(source)), source @ procrustes(source[pairs[:, 0]], target[pairs[:, 1]]), target)
+
+
+def cross_fitted(words: Sequence[str], source: np.ndarray, target: np.ndarray, pairs: np.ndarray, folds: int = FOLDS) -> Iterator[Space]:
+    """The source words in ``folds`` parts, each mapped by ``reweighted`` over the seed's ``pairs`` of the other parts: so no word's own translation in the
+    seed helps to find it, and a gold dictionary measures what induction would do for a word that no dictionary has.
+    """
+    source, target = centred(source), centred(target)
+    fold_of = np.array([blake2b(key_of(word).encode(), digest_size=2).digest()[0] % folds for word in words])
+    for fold in range(folds):
+        rows = np.flatnonzero(fold_of == fold)
+        known = pairs[fold_of[pairs[:, 0]] != fold]
+        if len(rows) and len(known):
+            left, right = reweighted(source[known[:, 0]], target[known[:, 1]])
+            yield Space(rows, unit(source[rows] @ left), unit(target @ right))
+        elif len(rows):
+            yield Space(rows, source[rows], target)
+
+
+def induce(
+    source_words: Sequence[str], source_vectors: np.ndarray, target_words: Sequence[str], target_vectors: np.ndarray,
+    method: str = "csls", mutual: bool = True, threshold: float = 0.0, k: int = 5,
+) -> Iterator[Entry]:  # fmt: skip
+    """Each source word's ``k`` best target words by their vectors, float32 [words, dim] in one space; see ``translated``."""
+    space = Space(np.arange(len(source_words)), unit(source_vectors), unit(target_vectors))
+    return translated([space], source_words, target_words, method, mutual, threshold, k)
+
+
+def translated(
+    spaces: Iterable[Space], source: Sequence[str], target: Sequence[str], method: str = "csls", mutual: bool = True, threshold: float = 0.0, k: int = 5
+) -> Iterator[Entry]:
+    """The ``k`` best target words of each source word, each word of which is in one of ``spaces``. A word spelled like the source word is passed over.
+
+    ``plain`` ranks by the cosine, and the score is (1 + cosine) / 2. ``csls`` ranks by 2 cos(x, y) - r(x) - r(y), where r(x) is the mean cosine of x to its
+    ``NEIGHBOURS`` nearest target words and r(y) that of y to its nearest source words (Conneau et al. 2018), and the score is (2 + CSLS) / 4.
+    ``mutual`` keeps a target word only where no other source word suits it better; ``threshold`` is the lowest score. Raises ``InputError`` for another method.
+    """
+    if method not in METHODS:
+        raise InputError(f"unknown method {method!r}; known are {' '.join(METHODS)}")
+    best_score, best_row = np.full(len(target), -np.inf, np.float32), np.full(len(target), -1)
+    candidates = []
+    for space in spaces:
+        places, scores, back_rows, back_scores = _ranked(space, method)
+        better = back_scores > best_score
+        best_score[better], best_row[better] = back_scores[better], back_rows[better]
+        candidates.append((space.rows, places, scores))
+    keys = [key_of(word) for word in target]
+    for rows, places, scores in candidates:
+        for row, found, values in zip(rows, places, scores, strict=True):
+            own, left = key_of(source[row]), k
+            for place, score in zip(found, values, strict=True):
+                if score < threshold or not left:
+                    break
+                if keys[place] != own and not (mutual and best_row[place] != row):
+                    yield Entry(source[row], target[place], float(score))
+                    left -= 1
+
+
+def _ranked(space: Space, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Places and scores of each source word's candidates, best first; each target word's best source word and its score."""
+    near, places = _nearest(space.source, space.target, _WIDTH)
+    back, sources = _nearest(space.target, space.source, NEIGHBOURS)
+    if method == "csls":
+        density, back_density = near[:, :NEIGHBOURS].mean(1), back[:, :NEIGHBOURS].mean(1)
+        near = (2 + 2 * near - density[:, None] - back_density[places]) / 4
+        back = (2 + 2 * back - back_density[:, None] - density[sources]) / 4
+    else:
+        near, back = (1 + near) / 2, (1 + back) / 2
+    order = np.argsort(-near, axis=1, kind="stable")
+    first = np.argmax(back, axis=1)[:, None]
+    scores = np.clip(np.take_along_axis(near, order, 1), 1e-6, 1.0)
+    best = np.take_along_axis(back, first, 1)[:, 0]
+    return np.take_along_axis(places, order, 1), scores, space.rows[np.take_along_axis(sources, first, 1)[:, 0]], best
+
+
+def _nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and places of the ``count`` nearest ``vectors`` of each query, exactly: float32 and int64 [queries, count]."""
+    import faiss
+
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    similarity, places = index.search(np.ascontiguousarray(queries, np.float32), min(count, len(vectors)))
+    return similarity, places
+
+
+def _encoder() -> Path:
+    from csrerank.cache import cache_folder
+
+    return cache_folder() / "encoder"
+
+
+def spaces_of(source_lang: str, target_lang: str) -> tuple[list[str], list[str], Iterator[Space]]:
+    """The encoder's words of both languages and, cross-fitted over the seed dictionary where there is one, their spaces."""
+    from csrerank.cache import cache_folder
+    from csrerank.lexicons.catalogue import find, languages_of
+
+    source, target = word_list(source_lang), target_words(target_lang)
+    left, right = (word_vectors(words, _encoder(), cache_folder()) for words in (source, target))
+    pairs = np.zeros((0, 2), np.int64)
+    if target_lang in languages_of(SEED):
+        pairs = seed_pairs(find(SEED, source_lang, target_lang), source, target)
+    return source, target, cross_fitted(source, left, right, pairs)
+
+
+def entries(method: str, filtered: bool, source_lang: str, target_lang: str) -> Iterator[Entry]:
+    """The lexicon induced from our encoder's vectors; ``filtered`` is for mixes: mutual neighbours that score ``THRESHOLD`` or more."""
+    source, target, spaces = spaces_of(source_lang, target_lang)
+    return translated(spaces, source, target, method, mutual=filtered, threshold=THRESHOLD if filtered else 0.0)
+
+
+def inputs(source_lang: str, target_lang: str) -> Mapping[str, str]:
+    """The encoder, wordfreq, and what the seed dictionary was read from."""
+    seed = SOURCES.get(SEED)
+    read = dict(seed.inputs(source_lang, target_lang)) if seed and target_lang in seed.languages else {}
+    return {"encoder": encoder_fingerprint(_encoder()), "wordfreq": version("wordfreq"), **read}
+
+
+LICENCE = "CC BY-SA 4.0 (words of wordfreq, found with a MIT-licensed encoder, mapped over a seed of Wiktionary)"
+for _name, _method, _filtered in (("induced", "csls", True), ("induced-csls", "csls", False), ("induced-plain", "plain", False)):
+    register(_name, LICENCE, entries=partial(entries, _method, _filtered), languages=[lang for lang in LISTED if lang != "en"], inputs=inputs, version=_VERSION)
