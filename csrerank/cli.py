@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from csrerank.commands.lexicon import lexicon
+from csrerank.commands.switch import switch_command
 from csrerank.errors import InputError
 
 QUIET = click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
@@ -217,6 +219,10 @@ def pack_command(checkpoint: Path, output: Path) -> None:
     click.echo(f"{output}: {sum(file.stat().st_size for file in output.iterdir()) / 1e6:.1f} MB, {manifest['name']}")
 
 
+cli.add_command(lexicon)
+cli.add_command(switch_command)
+
+
 def run_command(arguments: list[str]) -> None:
     """Run the command line and exit: 0, 1 for findings of ``check``, 2 with one line for bad input, 130 when interrupted."""
     try:
@@ -232,7 +238,7 @@ def run_command(arguments: list[str]) -> None:
     except InputError as error:
         fail(str(error))
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; a re-ranking job with an --output goes on from its journal when the same command is given again", err=True)
+        click.echo("interrupted; a job with an --output goes on where it was when the same command is given again", err=True)
         sys.exit(130)
     except OSError as error:
         if type(error).__module__.split(".")[0] == "requests":
