@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PASSAGES = 8_841_823  # of MS MARCO (Bajaj et al. 2016)
+COPIES = 10  # of the paragraphs, for the engines
 WORDS = 56  # a passage there, by white space (55.98 in table 1 of Thakur et al. 2021)
 LANGUAGES = ("de", "ru", "ar", "nl", "it")
 
@@ -54,22 +55,34 @@ def timed(work: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def engines(rounds: int) -> dict[str, float]:
-    """Seconds of wall time that ``csrerank switch`` takes by engine, its start left out: the difference between four times the passages and one."""
-    seconds: dict[str, list[float]] = {"process, 1 worker": [], "ray, 2 workers": []}
-    for _ in range(rounds):
-        for name, options in (("process, 1 worker", ["--engine", "process", "--workers", "1"]), ("ray, 2 workers", ["--engine", "ray", "--workers", "2"])):
-            folder = tempfile.mkdtemp()
-            start = time.perf_counter()
-            command = [sys.executable, "-m", "csrerank", "switch", "--input", str(_input()), "--policy", "ml-cs", "--format", "parquet", "--shard-size", "5000"]
-            subprocess.run([*command, *options, "--output", f"{folder}/out", "--quiet"], check=True)
-            seconds[name].append(time.perf_counter() - start)
-            shutil.rmtree(folder)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def engines(texts: list[str], rounds: int) -> dict[str, dict[str, float]]:
+    """Seconds of wall time that the whole ``csrerank switch`` takes by engine, for one and for three times ``COPIES`` copies of the texts, from Parquet to
+    Parquet. What the two differ by is the work without the start.
+    """
+    engine = {"one process": ("process", "1"), "Ray, two cores": ("ray", "2")}
+    seconds: dict[str, dict[int, list[float]]] = {name: {1: [], 3: []} for name in engine}
+    with tempfile.TemporaryDirectory() as folder:
+        for times in (1, 3):
+            _write_shards(texts, COPIES * times, Path(folder) / f"input{times}")
+        for _ in range(rounds):
+            for times in (1, 3):
+                for name, (kind, workers) in engine.items():
+                    command = [sys.executable, "-m", "csrerank", "switch", "--input", f"{folder}/input{times}", "--policy", "ml-cs", "--shard-size", "10000"]
+                    start = time.perf_counter()
+                    subprocess.run([*command, "--engine", kind, "--workers", workers, "--output", f"{folder}/out", "--quiet"], check=True)
+                    seconds[name][times].append(time.perf_counter() - start)
+                    shutil.rmtree(f"{folder}/out")
+    return {name: {f"{COPIES * times} copies": statistics.median(values) for times, values in found.items()} for name, found in seconds.items()}
 
 
-def _input() -> Path:
-    raise SystemExit("--engines comes with the engines")
+def _write_shards(texts: list[str], copies: int, folder: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    folder.mkdir()
+    for copy in range(copies):
+        table = pyarrow.table({"doc_id": [f"{copy}-{number}" for number in range(len(texts))], "text": texts})
+        pyarrow.parquet.write_table(table, folder / f"part-{copy:05}.parquet")
 
 
 def main() -> None:
@@ -99,9 +112,12 @@ def main() -> None:
         print(f"{name:20} {rate / 1e6:6.2f} million words/s (processor time, one core; {min(rates[name]) / 1e6:.2f} to {max(rates[name]) / 1e6:.2f})")
     minutes = PASSAGES * WORDS / medians["csrerank"] / 60
     print(f"MS MARCO, extrapolated: {PASSAGES} passages of {WORDS} words: {minutes:.1f} minutes on one core, reading and writing left out")
-    wall = engines(arguments.rounds) if arguments.engines else {}
-    for name, seconds in wall.items():
-        print(f"csrerank switch, {name}: {seconds:.1f} s")
+    wall = engines(texts, arguments.rounds) if arguments.engines else {}
+    for name, by_size in wall.items():
+        print(f"csrerank switch, {name}: {', '.join(f'{size} {seconds:.1f} s' for size, seconds in by_size.items())}")
+    if wall:
+        (alone, both), (alone_less, both_less) = ([list(found.values())[place] for found in wall.values()] for place in (1, 0))
+        print(f"Ray on two cores over one process: {alone / both:.2f} times with its start, {(alone - alone_less) / (both - both_less):.2f} times without")
     if arguments.json:
         Path(arguments.json).write_text(json.dumps({"words": count, "words_per_second": rates, "msmarco_minutes": minutes, "engine_seconds": wall}, indent=1))
 
