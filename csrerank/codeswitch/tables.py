@@ -86,10 +86,11 @@ class Lexicons:
     it are shared memory.
 
     :param given: lexicons by (mix, source language, target language) that are taken in place of what the catalogue would find.
+    :param quiet: show no progress where a lexicon must be compiled first.
     """
 
-    def __init__(self, given: Mapping[tuple[str, str, str], Lexicon] | None = None) -> None:
-        self._found = dict(given or {})
+    def __init__(self, given: Mapping[tuple[str, str, str], Lexicon] | None = None, quiet: bool = False) -> None:
+        self._found, self._quiet = dict(given or {}), quiet
         self._tables: dict[tuple[Rule, str], Table] = {}
 
     def find(self, mix: str, source_lang: str, target_lang: str) -> Lexicon:
@@ -98,7 +99,7 @@ class Lexicons:
         if name not in self._found:
             from csrerank.lexicons.catalogue import find
 
-            self._found[name] = find(*name)
+            self._found[name] = find(*name, quiet=self._quiet)
         return self._found[name]
 
     def table(self, rule: Rule, lang: str, keys: Callable[[str], Sequence[str]] | None = None) -> Table:

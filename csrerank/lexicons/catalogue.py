@@ -1,6 +1,7 @@
 """Lexicons by name: a source, several joined by ``+`` in order of precedence, an alias, or a saved file; compiled once, then memory-mapped."""
 
 import json
+import sys
 from collections.abc import Mapping
 from hashlib import blake2b
 from importlib import import_module
@@ -48,21 +49,21 @@ def _source(name: str) -> Registered:
     return source
 
 
-def find(name: str, source_lang: str, target_lang: str, cache: Path | None = None) -> StoredLexicon:
+def find(name: str, source_lang: str, target_lang: str, cache: Path | None = None, quiet: bool = False) -> StoredLexicon:
     """The lexicon of this name for one direction of one language pair.
 
     It is compiled at the first call, under ``cache`` (default: csrerank's cache folder), and mapped from there afterwards. Of a mix each part must have the
-    languages; an alias leaves out the parts that lack them. Raises ``InputError`` for an unknown name, and for languages that are not to be had.
+    languages; an alias leaves out the parts that lack them. Compiling shows its progress on a terminal, unless ``quiet``. Raises ``InputError`` for an unknown name, and for languages that are not to be had.
     """
     cache = cache or cache_folder()
     parts = _parts(name, source_lang, target_lang)
     if len(parts) == 1:
-        return _part(parts[0], source_lang, target_lang, cache)
+        return _part(parts[0], source_lang, target_lang, cache, quiet)
     keys = [_key(part, source_lang, target_lang) for part in parts]
     shown = "+".join(part if part in SOURCES else Path(part).stem for part in parts)
     place = _place(cache, shown, keys, source_lang, target_lang)
     if not place.exists():
-        merged = Merged([_part(part, source_lang, target_lang, cache) for part in parts])
+        merged = Merged([_part(part, source_lang, target_lang, cache, quiet) for part in parts])
         _save(StoredLexicon.stored(merged), place)
     return StoredLexicon.load(place)
 
@@ -118,18 +119,24 @@ def _place(cache: Path, name: str, keys: list[str], source_lang: str, target_lan
     return cache / "lexicons" / f"{name}-{digest}" / f"{source_lang}-{target_lang}{ENDING}"
 
 
-def _part(name: str, source_lang: str, target_lang: str, cache: Path) -> StoredLexicon:
+def _part(name: str, source_lang: str, target_lang: str, cache: Path, quiet: bool) -> StoredLexicon:
     if _is_path(name):
         return _file(name, source_lang, target_lang)
     source = _source(name)
     place = _place(cache, name, [_key(name, source_lang, target_lang)], source_lang, target_lang)
     if not place.exists():
+        from tqdm import tqdm
+
         if source_lang == "en" or source.both:
             assert source.entries is not None
             about = Source(name, source.licence, source.inputs(source_lang, target_lang))
-            made = StoredLexicon.compiled(source.entries(source_lang, target_lang), about, source_lang, target_lang)
+            entries = source.entries(source_lang, target_lang)
+            with tqdm(
+                entries, desc=f"compiling {name} {source_lang}-{target_lang}", unit="entry", leave=False, disable=quiet or not sys.stderr.isatty()
+            ) as bar:
+                made = StoredLexicon.compiled(bar, about, source_lang, target_lang)
         else:
-            straight = _part(name, target_lang, source_lang, cache)
+            straight = _part(name, target_lang, source_lang, cache, quiet)
             made = StoredLexicon.compiled(source.turn(straight), straight.sources[0], source_lang, target_lang)
         _save(made, place)
     return StoredLexicon.load(place)

@@ -39,7 +39,9 @@ class Report(NamedTuple):
         return f"{output}: {parts}{share}{kept}"
 
 
-def planned(request: Request, output: Path, format: str, records: bool = True, shard_size: int = SHARD_SIZE, parts: tuple[str, ...] | None = None) -> Job:
+def planned(
+    request: Request, output: Path, format: str, records: bool = True, shard_size: int = SHARD_SIZE, parts: tuple[str, ...] | None = None, quiet: bool = False
+) -> Job:
     """The job that writes what is requested; finds the lexicons, and checks that the source has the ``parts`` (by default all that it has).
 
     Raises ``InputError`` where a lexicon or a part is missing.
@@ -49,7 +51,7 @@ def planned(request: Request, output: Path, format: str, records: bool = True, s
         raise InputError(f"{output}: --output would write into --input; give another folder")
     chosen = chosen_parts(source, parts)
     folder_path = os.path.abspath(request.input) if request.input is not None else None
-    lexicons = lexicon_fingerprints(request.policy, Lexicons())
+    lexicons = lexicon_fingerprints(request.policy, Lexicons(quiet=quiet))
     return Job(request.dataset, folder_path, request.policy, request.seed, request.epoch, format, records, chosen, shard_size, lexicons, output)
 
 
