@@ -1,8 +1,8 @@
 """Words and their spans in any script: what lexicons are keyed by, what a switch replaces, and what token overlap counts.
 
 A word is a run of letters and the marks on them (so Devanagari, Arabic and Thai stay whole) that touches no digit and no underscore. In English an apostrophe
-between letters belongs to the word (*don't*), but a possessive *'s* stays outside it. A run of a script without spaces (Chinese, Japanese, Thai) is one word
-here; ``codeswitch`` splits it by the lexicon.
+between letters belongs to the word (*don't*), but a possessive *'s* stays outside it. In Chinese, Japanese and Thai, which put no space between words, a run of
+letters is one word here, whatever digits stand beside it; ``codeswitch`` cuts it by the lexicon.
 """
 
 import re
@@ -20,7 +20,9 @@ _ENGLISH = rf"{_START}(?<![\p{{L}}\p{{M}}]{_APOSTROPHE})\p{{L}}{_LETTER}*+(?:{_A
 _JOINED = rf"{_START}\p{{L}}{_LETTER}*+(?:{_APOSTROPHE}\p{{L}}{_LETTER}*+)*+{_END}"
 _APART = rf"{_START}\p{{L}}{_LETTER}*+{_END}"
 _SUFFIXED = rf"{_START}(?<![\p{{L}}\p{{M}}]{_APOSTROPHE})\p{{L}}{_LETTER}*+{_END}"
-_PATTERNS = {"en": _ENGLISH, "fr": _APART, "it": _APART, "tr": _SUFFIXED}
+# Without spaces between words: a run of other letters than Latin, or of Latin ones; digits beside it do not matter.
+_RUN = r"[\p{L}--\p{Latin}][\p{L}\p{M}\u200c\u200d--\p{Latin}]*+|\p{Latin}[\p{Latin}\p{M}]*+"
+_PATTERNS = {"zh": _RUN, "ja": _RUN, "th": _RUN, "en": _ENGLISH, "fr": _APART, "it": _APART, "tr": _SUFFIXED}
 # The same words for English in ASCII, and in Latin letters with common punctuation, by the standard library's faster engine; a property test holds them together.
 _ASCII = re.compile(r"((?<![A-Za-z0-9_])(?<![A-Za-z]')[A-Za-z]++(?:'(?![sS](?![A-Za-z0-9_]))[A-Za-z]++)*+(?![A-Za-z0-9_]))")
 _L = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
@@ -273,7 +275,7 @@ FUNCTION_WORDS = frozenset(
 
 @cache
 def _pattern(lang: str) -> "regex.Pattern[str]":
-    return regex.compile(f"({_PATTERNS.get(lang, _JOINED)})")
+    return regex.compile(f"({_PATTERNS.get(lang, _JOINED)})", regex.V1)
 
 
 def split(text: str, lang: str = "en") -> list[str]:
@@ -296,11 +298,11 @@ def words(text: str, lang: str = "en") -> list[str]:
     return split(text, lang)[1::2]
 
 
-def with_case_of(word: str, original: str, lang: str) -> str:
-    """``word`` (in language ``lang``) written with the case of ``original``: all capitals, a capital first, or as the lexicon has it (a German noun keeps its
+def with_case_of(word: str, original: str, lang: str, source: str = "en") -> str:
+    """``word`` (in language ``lang``) written with the case of ``original`` (in language ``source``): all capitals, a capital first, or as the lexicon has it (a German noun keeps its
     capital). A single capital letter is a capital first, and English *I* says nothing. Scripts without case are left as they are.
     """
-    if original == "I" or not original[0].isupper():
+    if not original[0].isupper() or (original == "I" and source == "en"):
         return word
     if len(original) > 1 and original.isupper():
         return _upper(word, lang)

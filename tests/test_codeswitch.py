@@ -221,7 +221,10 @@ def test_translate_from_any_language() -> None:
         {
             ("toy", "de", "en"): lexicon("en", {"haus": ["house"], "wasser": ["water"]}, "de"),
             ("toy", "ar", "en"): lexicon("en", {"ماء": ["water"], "كتاب": ["book"]}, "ar"),
-            ("toy", "zh", "en"): lexicon("en", {"中国": ["China"], "中": ["middle"], "水": ["water"]}, "zh"),
+            ("toy", "zh", "en"): lexicon("en", {"中国": ["China"], "中": ["middle"], "水": ["water"], "e": ["no"]}, "zh"),
+            ("toy", "th", "en"): lexicon("en", {"ก": ["K"], "กา": ["crow"]}, "th"),
+            ("toy", "it", "en"): lexicon("en", {"i": ["the"]}, "it"),
+            ("toy", "tr", "en"): lexicon("en", {"ilk": ["first"], "ışık": ["light"]}, "tr"),
         }
     )
 
@@ -234,6 +237,9 @@ def test_translate_from_any_language() -> None:
     assert translated("Alte Häuser am Wasser.", "de") == "Alte Houses am Water.".replace("Houses", "House")
     assert translated("والكتاب كِتَابٌ", "ar") == "book book"
     assert translated("中国水好，水。", "zh") == "China water 好，water。"
+    assert translated("2008年水email，3水", "zh") == "2008年 water email，3 water"
+    assert translated("กี่กา", "th") == "กี่ crow" and translated("I ragazzi", "it") == "The ragazzi"
+    assert translated("İlk IŞIK ışık", "tr") == "First LIGHT light"
 
 
 SCRIPT = """

@@ -19,6 +19,7 @@ from csrerank.words import _pattern, spans, split, with_case_of, words
         ("والمَاءُ بارد،", "ar", ["والمَاءُ", "بارد"]),
         ("น้ำ เย็น", "th", ["น้ำ", "เย็น"]),
         ("水是冷的。好", "zh", ["水是冷的", "好"]),
+        ("在2008年北京用email", "zh", ["在", "年北京用", "email"]),
         ("na\u0308ive cafe\u0301", "en", ["na\u0308ive", "cafe\u0301"]),
         ("क्\u200dष", "hi", ["क्\u200dष"]),
         ("", "en", []),

@@ -46,7 +46,7 @@ class Table(dict[str, "Option | None"]):
 
     def __init__(self, lexicon: Lexicon, rule: Rule, keys: Callable[[str], Sequence[str]] = lambda key: (key,)) -> None:
         super().__init__()
-        self.lexicon, self.lang = lexicon, lexicon.target_lang
+        self.lexicon, self.lang, self._source = lexicon, lexicon.target_lang, rule.source
         self._function_words, self._sampled, self._keys = rule.function_words, rule.choose == "sampled", keys
         self._shares: dict[str, tuple[list[int], list[Option]]] = {}
 
@@ -64,7 +64,7 @@ class Table(dict[str, "Option | None"]):
         return next(filter(None, map(self.lexicon.translations, self._keys(key))), ())
 
     def _option(self, word: str, rank: int, translation: Translation) -> Option:
-        return Option(with_case_of(translation.text, word, self.lang), self.lang, translation.source, rank)
+        return Option(with_case_of(translation.text, word, self.lang, self._source), self.lang, translation.source, rank)
 
     def drawn(self, word: str, draw: int) -> "Option | None":
         """What ``word`` becomes: its best translation, or where the rule samples, the one that the last 20 bits of ``draw`` choose by score."""

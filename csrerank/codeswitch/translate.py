@@ -7,11 +7,15 @@ longest match from left to right.
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 
+import regex
+
 from csrerank.codeswitch.policy import Rule
 from csrerank.codeswitch.tables import P_BITS, P_MASK, Lexicons, Switch, Table, Words, apart_from, word_draws
 from csrerank.lexicons.lexicon import key_of
 from csrerank.words import UNSPACED
 
+_GRAPHEME, _LATIN, _WORDLIKE = regex.compile(r"\X"), regex.compile(r"\p{Latin}"), regex.compile(r"[\p{L}\p{M}\p{N}]")
+_LONGEST = 24  # characters in which a word of a run is looked for
 # Light10 (Larkey, Ballesteros, Connell 2002): prefixes and suffixes in the order in which they are tried.
 _ARABIC_PREFIXES = ("وال", "بال", "كال", "فال", "لل", "ال", "و", "")
 LEMMATISED = frozenset({"ar", "de", "el", "en", "es", "fi", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr"})  # those of ours that simplemma has
@@ -28,25 +32,46 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
         if draw & P_MASK >= threshold:
             continue
         word, start = cut.parts[2 * place + 1], cut.starts[2 * place + 1]
-        found = list(_pieces(word, table)) if rule.source in UNSPACED else [(0, len(word))]
-        beginnings = {first for first, _ in found}
-        for first, last in found:
+        unspaced = rule.source in UNSPACED and not _LATIN.match(word)
+        for first, last in _pieces(word, table) if unspaced else ((0, len(word)),):
             option = table.drawn(word[first:last], draw)
             if option is not None:
-                # The target language needs the spaces that the source did without.
-                replacement = (" " if first else "") + option.replacement + (" " if last < len(word) and last not in beginnings else "")
-                records.append(Switch(start + first, start + last, word[first:last], *option._replace(replacement=replacement)))
+                records.append(Switch(start + first, start + last, word[first:last], *option))
+    if rule.source in UNSPACED:
+        records = _spaced(records, "".join(cut.parts))
     return apart_from(before, records) if before else records
 
 
+def _spaced(records: Sequence[Switch], text: str) -> list[Switch]:
+    """The records with the spaces around their replacements that the source language does without."""
+    starts = {record.start for record in records}
+    return [
+        record._replace(
+            replacement=" " * (record.start > 0 and _beside(text, record.start - 1))
+            + record.replacement
+            + " " * (record.end not in starts and _beside(text, record.end))
+        )
+        for record in records
+    ]
+
+
+def _beside(text: str, place: int) -> bool:
+    return _WORDLIKE.match(text, place) is not None
+
+
 def _pieces(run: str, table: Table) -> Iterator[tuple[int, int]]:
-    """(start, end) of the words of a run without spaces: the longest that the lexicon has, from left to right; what it lacks is left out."""
+    """(start, end) of the words of a run without spaces: the longest that the lexicon has, from left to right; what it lacks is left out. A character and the
+    marks on it (a grapheme cluster) stay together.
+    """
+    ends = dict.fromkeys(match.end() for match in _GRAPHEME.finditer(run))
     place = 0
     while place < len(run):
-        known = [prefix for prefix in table.lexicon.prefixes(run[place:]) if table[prefix] is not None]
+        known = [
+            end for end in (place + len(prefix) for prefix in table.lexicon.prefixes(run[place : place + _LONGEST])) if end in ends and table[run[place:end]]
+        ]
         if known:
-            yield place, place + len(known[-1])
-        place += len(known[-1]) if known else 1
+            yield place, known[-1]
+        place = known[-1] if known else _GRAPHEME.match(run, place).end()
 
 
 @cache
@@ -58,6 +83,9 @@ def _lemma(word: str, lang: str) -> str:
 
 def _keys(lang: str, key: str) -> Sequence[str]:
     """The keys to try for a word, in order: as it is written, then what a learner of the language would look up."""
+    if lang == "tr":  # capitals lose their dots and gain others when they are made small without regard to Turkish
+        dotted = key.replace("i\u0307", "i")
+        return [dotted, dotted.replace("i", "\u0131"), key_of(_lemma(dotted, lang))]
     keys = [key, key_of(_lemma(key, lang))] if lang in LEMMATISED else [key]
     if lang == "ar":
         keys += [key[len(prefix) : len(key) - len(suffix)] for prefix in _ARABIC_PREFIXES for suffix in _ARABIC_SUFFIXES if _affixed(key, prefix, suffix)]

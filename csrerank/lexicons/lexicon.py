@@ -1,6 +1,7 @@
 """A ``Lexicon`` maps a word or phrase to its ranked translations; it is one memory-mapped file, or several lexicons merged with a stated precedence."""
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -12,6 +13,7 @@ from csrerank.errors import InputError
 
 FORMAT = 1
 MOST = 16  # translations kept a word
+_UNFIT = re.compile("[\0-\x1f\ud800-\udfff]")  # what no key holds: the trie reads a key only to its first NUL, and lone surrogates have no UTF-8
 _HEADER = "\x01"  # no word is spelled so; its value is the header
 _VALUE = struct.Struct("<BfB")  # rank, score, place of the source in the header; the translation's UTF-8 follows
 
@@ -113,7 +115,7 @@ class StoredLexicon(Lexicon):
         best: dict[str, dict[str, float]] = {}
         for word, translation, score in entries:
             key, text = key_of(word), normalize("NFC", " ".join(translation.split()))
-            if key and text and key.isprintable():
+            if key and text and not _UNFIT.search(key):
                 known = best.setdefault(key, {})
                 known[text] = max(score, known.get(text, 0.0))
         ranked = {}
@@ -154,7 +156,7 @@ class StoredLexicon(Lexicon):
 
     def translations(self, key: str) -> tuple[Translation, ...]:
         """The translations of ``key``, best first; none where the lexicon lacks it."""
-        if not key or key == _HEADER or "\0" in key:  # the trie reads a key only to its first NUL
+        if not key or _UNFIT.search(key):
             return ()
         values = self._trie.get(key) or ()
         return tuple(self._translation(value) for value in values)
@@ -165,7 +167,7 @@ class StoredLexicon(Lexicon):
 
     def prefixes(self, text: str) -> list[str]:
         """Every key that ``text`` starts with, shortest first."""
-        return [prefix for prefix in self._trie.prefixes(text.partition("\0")[0]) if prefix != _HEADER]
+        return self._trie.prefixes(_UNFIT.split(text, maxsplit=1)[0])
 
     def __iter__(self) -> Iterator[str]:
         previous = None
