@@ -5,14 +5,16 @@ import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
 from unicodedata import normalize
 
 from csrerank.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 MOST = 16  # translations kept a word
+_CHECK = 16  # bytes at the end of a file: the BLAKE2b of the rest
 _UNFIT = re.compile("[\0-\x1f\ud800-\udfff]")  # what no key holds: the trie reads a key only to its first NUL, and lone surrogates have no UTF-8
 _HEADER = "\x01"  # no word is spelled so; its value is the header
 _VALUE = struct.Struct("<BfB")  # rank, score, place of the source in the header; the translation's UTF-8 follows
@@ -103,10 +105,15 @@ class StoredLexicon(Lexicon):
 
         trie = marisa_trie.BytesTrie()
         try:
+            # A damaged trie can take the process down with it, so the whole file is checked first: a millisecond for a megabyte.
+            with open(path, "rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+                if blake2b(memoryview(content)[:-_CHECK], digest_size=_CHECK).digest() != content[-_CHECK:]:
+                    raise ValueError
             trie.mmap(str(path))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file; make it with csrerank lexicon build") from error
         except (OSError, RuntimeError, ValueError) as error:
-            missing = not Path(path).exists()
-            raise InputError(f"{path}: {'no such file' if missing else 'not a saved lexicon'}; make it with csrerank lexicon build") from error
+            raise InputError(f"{path}: not a saved lexicon, or damaged; delete it and make it again (csrerank lexicon build)") from error
         return cls(trie, str(path))
 
     @classmethod
@@ -151,8 +158,9 @@ class StoredLexicon(Lexicon):
         """Write the lexicon as one file, which appears whole."""
         from csrerank.files import atomic
 
+        content = self._trie.tobytes()
         with atomic(path) as stream:
-            stream.write(self._trie.tobytes())
+            stream.write(content + blake2b(content, digest_size=_CHECK).digest())
 
     def translations(self, key: str) -> tuple[Translation, ...]:
         """The translations of ``key``, best first; none where the lexicon lacks it."""
