@@ -1,7 +1,7 @@
 """Words and their spans in any script: what lexicons are keyed by, what a switch replaces, and what token overlap counts.
 
 A word is a run of letters and the marks on them (so Devanagari, Arabic and Thai stay whole) that touches no digit and no underscore. In English an apostrophe
-between letters belongs to the word (*don't*), but a possessive *'s* stays outside it. In Chinese, Japanese and Thai, which put no space between words, a run of
+between letters belongs to the word (*don't*), but a possessive *'s* stays outside it, and is none. In Chinese, Japanese and Thai, which put no space between words, a run of
 letters is one word here, whatever digits stand beside it; ``codeswitch`` cuts it by the lexicon.
 """
 
@@ -10,13 +10,13 @@ from functools import cache
 
 import regex
 
-_LETTER = r"[\p{L}\p{M}\u200c\u200d]"  # the joiners stand inside words of Indic scripts and Persian
-_START = r"(?<![\p{L}\p{M}\p{N}_])"
+_LETTER = r"[\p{L}\p{M}\u200c\u200d\u00ad]"  # the joiners stand inside words of Indic scripts and Persian, the soft hyphen inside any
+_START = r"(?<![\p{L}\p{N}_][\p{M}\u00ad]*+)"  # a mark on something else than a letter (an emoji, say) is no letter
 _END = r"(?![\p{L}\p{M}\p{N}_])"
 _APOSTROPHE = "['\u2019]"
 # After an apostrophe: English and most others write on, except that English *'s* is left alone; French and Italian start a new word (l'eau, dell'acqua);
 # Turkish adds a suffix, which is no word.
-_ENGLISH = rf"{_START}(?<![\p{{L}}\p{{M}}]{_APOSTROPHE})\p{{L}}{_LETTER}*+(?:{_APOSTROPHE}(?![sS]{_END})\p{{L}}{_LETTER}*+)*+{_END}"
+_ENGLISH = rf"{_START}(?<![\p{{L}}\p{{M}}\p{{N}}_]{_APOSTROPHE})(?!(?<=\S{_APOSTROPHE})[sS]{_END})\p{{L}}{_LETTER}*+(?:{_APOSTROPHE}(?![sS]{_END})\p{{L}}{_LETTER}*+)*+{_END}"
 _JOINED = rf"{_START}\p{{L}}{_LETTER}*+(?:{_APOSTROPHE}\p{{L}}{_LETTER}*+)*+{_END}"
 _APART = rf"{_START}\p{{L}}{_LETTER}*+{_END}"
 _SUFFIXED = rf"{_START}(?<![\p{{L}}\p{{M}}]{_APOSTROPHE})\p{{L}}{_LETTER}*+{_END}"
@@ -24,10 +24,13 @@ _SUFFIXED = rf"{_START}(?<![\p{{L}}\p{{M}}]{_APOSTROPHE})\p{{L}}{_LETTER}*+{_END
 _RUN = r"[\p{L}--\p{Latin}][\p{L}\p{M}\u200c\u200d--\p{Latin}]*+|\p{Latin}[\p{Latin}\p{M}]*+"
 _PATTERNS = {"zh": _RUN, "ja": _RUN, "th": _RUN, "en": _ENGLISH, "fr": _APART, "it": _APART, "tr": _SUFFIXED}
 # The same words for English in ASCII, and in Latin letters with common punctuation, by the standard library's faster engine; a property test holds them together.
-_ASCII = re.compile(r"((?<![A-Za-z0-9_])(?<![A-Za-z]')[A-Za-z]++(?:'(?![sS](?![A-Za-z0-9_]))[A-Za-z]++)*+(?![A-Za-z0-9_]))")
+_ASCII = re.compile(r"((?<![A-Za-z0-9_])(?<![A-Za-z0-9_]')(?!(?<=\S')[sS](?![A-Za-z0-9_]))[A-Za-z]++(?:'(?![sS](?![A-Za-z0-9_]))[A-Za-z]++)*+(?![A-Za-z0-9_]))")
 _L = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
-_IS_LATIN = re.compile(f"[\0-\x7f{_L}\u00a0-\u00a9\u00ab-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u2010-\u2027\u20ac]*+")
-_LATIN = re.compile(f"((?<![{_L}0-9_])(?<![{_L}]{_APOSTROPHE})[{_L}]++(?:{_APOSTROPHE}(?![sS](?![{_L}0-9_]))[{_L}]++)*+(?![{_L}0-9_]))")
+_IS_LATIN = re.compile(f"[\0-\x7f{_L}\u00a0-\u00a9\u00ab\u00ac\u00ae-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u2010-\u2027\u20ac]*+")
+_LATIN = re.compile(
+    rf"((?<![{_L}0-9_])(?<![{_L}0-9_]{_APOSTROPHE})(?!(?<=\S{_APOSTROPHE})[sS](?![{_L}0-9_]))"
+    rf"[{_L}]++(?:{_APOSTROPHE}(?![sS](?![{_L}0-9_]))[{_L}]++)*+(?![{_L}0-9_]))"
+)
 
 UNSPACED = frozenset({"zh", "ja", "th"})  # languages written without spaces between words
 
@@ -306,7 +309,8 @@ def with_case_of(word: str, original: str, lang: str, source: str = "en") -> str
         return word
     if len(original) > 1 and original.isupper():
         return _upper(word, lang)
-    return _upper(word[0], lang) + word[1:]
+    first = 2 if lang == "nl" and word.startswith("ij") else 1  # one letter to the Dutch
+    return _upper(word[:first], lang) + word[first:]
 
 
 def _upper(text: str, lang: str) -> str:

@@ -6,18 +6,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
 
-from csrerank.codeswitch import Lexicons, Policy, Rule, Side, Switch, rebuilt, switch
+from csrerank.codeswitch import Lexicons, Policy, Rule, Side, rebuilt, switch
 from csrerank.codeswitch.multilingual import decisions
 from csrerank.codeswitch.switching import key_for
 from csrerank.codeswitch.tables import Words
 from csrerank.lexicons.lexicon import Entry, Lexicon, Source, StoredLexicon, key_of
-from csrerank.words import FUNCTION_WORDS, words
+from csrerank.words import FUNCTION_WORDS
 
-ENGLISH = "the water is cold in every old town and I drink it with fresh lemon".split()
+ENGLISH = ["the", "water", "is", "cold", "in", "every", "old", "town", "and", "I", "drink", "it", "with", "fresh", "lemon"]
 LANGS = ("de", "ru", "ar", "nl", "it")
 
 
@@ -48,10 +48,29 @@ texts = st.one_of(
 )
 
 
-@given(texts, st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 3), st.sampled_from(["multilingual", "titles"]))
+def _composed(strategy: str, probability: float) -> Policy:
+    """A policy with one rule, or with several in a row."""
+    if strategy == "translate":
+        chinese = Rule("translate", (("en", 1.0),), probability, source="zh", lexicon="toy")
+        return Policy("zh", Side(), Side((chinese, chinese._replace(lexicon="more"))))
+    rules = policy(probability, strategy.partition("+")[0]).passage.rules
+    return Policy("test", Side(), Side(rules + policy(probability, strategy.partition("+")[2]).passage.rules if "+" in strategy else rules))
+
+
+ANY = Lexicons(
+    toy()
+    | {
+        ("toy", "zh", "en"): lexicon("en", {"水": ["water"], "水水": ["waters"], "water": ["wet"]}, "zh"),
+        ("more", "zh", "en"): lexicon("en", {"火": ["fire"], "水": ["never"]}, "zh"),
+    }
+)
+chinese = st.text(alphabet=st.sampled_from("水火木e1 。\u3099"), max_size=20)
+
+
+@given(texts | chinese, st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 3), st.sampled_from(["multilingual", "titles", "titles+multilingual", "translate"]))
 def test_nothing_outside_the_records_changes(text: str, probability: float, epoch: int, strategy: str) -> None:
-    """Records lie in order, never overlap, hold what stood there; and the original comes back from them."""
-    switched, records = switch(text, "id", policy(probability, strategy), TOY, 1, epoch)
+    """Records lie in order, never overlap, hold what stood there; and the original comes back from them. Whatever the strategy, or several in a row."""
+    switched, records = switch(text, "id", _composed(strategy, probability), ANY, 1, epoch)
     assert rebuilt(switched, records) == text
     place, shift = 0, 0
     for record in records:
@@ -123,7 +142,7 @@ def test_a_higher_probability_switches_a_superset() -> None:
 
 
 def test_rates_and_languages() -> None:
-    """20,000 passages: the switching rate of covered words is p within a binomial bound, languages are uniform, seed by seed."""
+    """20,000 passages: the switching rate of covered words is p within a binomial bound, and languages are uniform."""
     chosen = policy(0.5)
     covered = switched = 0
     languages: Counter[str] = Counter()
@@ -173,6 +192,8 @@ def test_texts_that_stay_english() -> None:
     rule = policy(1.0).passage.rules
     staying = Policy("stay", Side(), Side(rule, stays_english=0.3))
     unchanged = [number for number in range(3000) if not switch(" ".join(ENGLISH), str(number), staying, TOY, 1)[1]]
+    seldom = Policy("seldom", Side(), Side((rule[0]._replace(probability=0.5),), stays_english=0.3))
+    assert set(unchanged) <= {number for number in range(3000) if not switch(" ".join(ENGLISH), str(number), seldom, TOY, 1)[1]}
     assert binomtest(len(unchanged), 3000, 0.3).pvalue > 0.001
 
 
@@ -201,6 +222,9 @@ def test_titles_longest_first_whole_words_one_language() -> None:
     drawn = [{record.lang for record in switch("New York art", str(number), both, TITLES, 1)[1]} for number in range(200)]
     assert {len(langs) for langs in drawn} == {1}
     assert binomtest(sum(langs == {"de"} for langs in drawn), 200, 0.5).pvalue > 0.001
+    hyphened = Lexicons({("names", "en", "de"): lexicon("de", {"x-ray": ["Röntgenbild"]})})
+    assert switch("An X-ray, an x ray", "t", wiki, hyphened, 1)[0] == "An Röntgenbild, an x ray"
+    assert switch("New \ud800 York", "t", wiki, TITLES, 1)[0] == "Neu \ud800 Jork"
     four = policy(1.0, "titles", ("ru",), "names")
     assert switch("The New York Times", "t", four, TITLES, 1)[0] == "The Нью-Йорк Times"
 
@@ -239,6 +263,12 @@ def test_translate_from_any_language() -> None:
     assert translated("中国水好，水。", "zh") == "China water 好，water。"
     assert translated("2008年水email，3水", "zh") == "2008年 water email，3 water"
     assert translated("กี่กา", "th") == "กี่ crow" and translated("I ragazzi", "it") == "The ragazzi"
+    twice = Rule("translate", (("en", 1.0),), 1.0, source="zh", lexicon="toy")
+    both = Policy("two", Side(), Side((twice, twice._replace(lexicon="more"))))
+    more = {("more", "zh", "en"): lexicon("en", {"火": ["fire"]}, "zh"), ("toy", "zh", "en"): lexicon("en", {"水": ["water"]}, "zh")}
+    assert switch("水火木", "t", both, Lexicons(more), 1)[0] == "water fire 木"
+    halves = {switch("水水水", str(number), Policy("h", Side(), Side((twice._replace(probability=0.5),))), Lexicons(more), 1)[0] for number in range(60)}
+    assert len(halves) == 8  # each word of a run draws for itself
     assert translated("İlk IŞIK ışık", "tr") == "First LIGHT light"
 
 
@@ -286,6 +316,11 @@ def test_a_policy_file(tmp_path: Path) -> None:
 
     path.write_text(yaml.safe_dump(mine.plain()))
     assert Policy.load(path).fingerprint == mine.fingerprint
+    rule = Rule("multilingual", (("de", 2), ("ru", 2)), 1)
+    assert (
+        Policy("a", Side((rule,)), Side()).fingerprint
+        == Policy("b", Side((rule._replace(languages=(("de", 1.0), ("ru", 1.0)), probability=1.0),)), Side()).fingerprint
+    )
     assert mine.lexicons() == [("wiktionary+freedict", "en", "de"), ("wiktionary+freedict", "en", "ru")]
 
 
@@ -301,6 +336,20 @@ def test_a_policy_file(tmp_path: Path) -> None:
         (("{de: 2, ru: 1}", "{de: 0}"), "mine.yaml:8: a language's weight must be a number above 0"),
         (("{de: 2, ru: 1}", "[en, de]"), "mine.yaml:8: en is the source language"),
         (("{de: 2, ru: 1}", "de"), "mine.yaml:8: languages must be a list"),
+        (("{de: 2, ru: 1}", "{de: 2, ru: 1, de: 5}"), "mine.yaml:8: languages must name at least one language, each once"),
+        (("{de: 2, ru: 1}", "[{de: 2}]"), "mine.yaml:8: unknown language {'de': 2}"),
+        (("{de: 2, ru: 1}", "[[de]]"), "mine.yaml:8: unknown language ['de']"),
+        (("{de: 2, ru: 1}", "[no]"), "mine.yaml:8: unknown language False"),
+        (("{de: 2, ru: 1}", "{de: " + "9" * 400 + "}"), "mine.yaml:8: a language's weight must be a number above 0"),
+        (("{de: 2, ru: 1}", "!!python/name:os.system"), "mine.yaml:8: languages must be a list"),
+        (("{de: 2, ru: 1}", "[!env HOME]"), "mine.yaml:8: a value that no policy has"),
+        (("{de: 2, ru: 1}", "&a [*a]"), "mine.yaml:8: "),
+        (("0.25", "!!int abc"), "mine.yaml:9: a value that no policy has"),
+        (("0.25", "2024-13-45"), "mine.yaml:9: a value that no policy has"),
+        (("choose: sampled", "[a]: sampled"), "mine.yaml:10: a rule knows no"),
+        (("{de: 2, ru: 1}", "[" * 3000), "mine.yaml:"),
+        (("choose: sampled\n      function-words: false", "source: zh"), "mine.yaml:10: multilingual needs a language that puts spaces between words, not zh"),
+        (("choose: sampled", "source: [en]"), "mine.yaml:10: unknown language ['en']"),
         (("probability", "probabilty"), "mine.yaml:9: a rule knows no 'probabilty'; it has strategy, languages, probability"),
         (("choose: sampled", "choose: random"), "mine.yaml:10: choose must be one of best, sampled, found 'random'"),
         (("function-words: false", "function-words: no thanks"), "mine.yaml:11: function-words must be true or false"),

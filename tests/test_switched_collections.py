@@ -64,6 +64,11 @@ def test_recipe(mine: Path) -> None:
         ("csrerank/en-qa/train/bl-cs/en-xx", "unknown language 'xx'"),
         ("csrerank/en-qa/train/bl-cs", "needs a language pair"),
         ("csrerank/en-qa/train/ml-cs/epoch-x", "unknown dataset"),
+        ("csrerank/en-qa/train/ml-cs/seed-" + "9" * 40, "unknown dataset"),
+        ("csrerank/en-qa/train/ml-cs/seed-\u0663", "unknown dataset"),
+        ("csrerank/en-qa/train/ml-cs\n", "unknown dataset"),
+        ("csrerank/en-qa/train/policy:" + "x" * 300, "no such policy"),
+        ("csrerank/xquad-r/th-en/translate-test", "unknown dataset"),
     ],
 )
 def test_a_wrong_id_says_so(dataset_id: str, message: str) -> None:
@@ -78,6 +83,7 @@ def test_the_same_record_however_it_is_reached(mine: Path) -> None:
     plain, dataset = load("csrerank/en-qa/validation"), load(f"csrerank/en-qa/validation/policy:{mine}")
     streamed = list(dataset.docs_iter())
     assert [document.doc_id for document in streamed] == [document.doc_id for document in plain.docs_iter()]
+    assert list(dataset.docs_iter()[: 1 / 10]) == streamed[: len(streamed) // 10]
     assert list(dataset.docs_iter()[5:50:5]) == streamed[5:50:5] and dataset.docs_iter()[7] == streamed[7]
     some = [document.doc_id for document in streamed[90:10:-7]]
     assert dataset.docs_store().get_many(some) == {document.doc_id: document for document in streamed if document.doc_id in some}
@@ -89,6 +95,11 @@ def test_the_same_record_however_it_is_reached(mine: Path) -> None:
     assert list(dataset.qrels_iter()) == list(plain.qrels_iter()) and list(dataset.docpairs_iter()) == list(plain.docpairs_iter())
     other = load(f"csrerank/en-qa/validation/policy:{mine}/epoch-1").docs_iter()[7:40]
     assert [document.text for document in other] != [document.text for document in streamed[7:40]]
+    content = mine.read_text()
+    mine.write_text(content.replace("0.5", "0"))
+    assert dataset.docs_iter()[7].text == first.text  # a policy file counts as it is when reading begins
+    mine.write_text(content)
+    assert dataset.docs_iter()[7] == streamed[7]
     assert dataset.docs_count() == plain.docs_count() and dataset.queries_count() == plain.queries_count()
 
 

@@ -1,7 +1,7 @@
 """Words and their spans in any script."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from csrerank.words import _pattern, spans, split, with_case_of, words
@@ -22,6 +22,8 @@ from csrerank.words import _pattern, spans, split, with_case_of, words
         ("在2008年北京用email", "zh", ["在", "年北京用", "email"]),
         ("na\u0308ive cafe\u0301", "en", ["na\u0308ive", "cafe\u0301"]),
         ("क्\u200dष", "hi", ["क्\u200dष"]),
+        ("1980's U.S.'s 90\u2019s B2B's s", "en", ["U", "S", "s"]),
+        ("for\u00admation \u2764\ufe0flove 5\u0301x", "en", ["for\u00admation", "love"]),
         ("", "en", []),
     ],
 )
@@ -32,9 +34,13 @@ def test_words(text: str, lang: str, expected: list[str]) -> None:
     assert "".join(split(text, lang)) == text
 
 
-@given(st.text(alphabet=st.sampled_from("abS s'Zs9_-. "), max_size=40))
-def test_ascii_engine_gives_the_same_words(text: str) -> None:
-    """The fast pattern for ASCII is the general one's equal."""
+@settings(max_examples=500)
+@given(
+    st.text(alphabet=st.sampled_from("abS s'Zs9_-. "), max_size=40)
+    | st.text(alphabet=st.sampled_from("abéøßs ŉǆS'\u2019\u20149_.µª²\u00ad\u00b7Ÿſ\u0301"), max_size=30)
+)
+def test_the_fast_engines_give_the_same_words(text: str) -> None:
+    """The fast patterns for ASCII and Latin letters are the general one's equals."""
     assert split(text, "en") == _pattern("en").split(text)
 
 
@@ -58,6 +64,7 @@ def test_split_loses_nothing(text: str, lang: str) -> None:
         ("ماء", "Water", "ar", "ماء"),
         ("straße", "STREET", "de", "STRASSE"),
         ("iPod", "McDonald", "it", "IPod"),
+        ("ijs", "Ice", "nl", "IJs"),
     ],
 )
 def test_case_carries_over(word: str, original: str, lang: str, expected: str) -> None:

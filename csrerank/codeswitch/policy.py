@@ -1,5 +1,6 @@
 """Policies: what switches, how often, and into what; a small YAML file that a user can write."""
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from hashlib import blake2b
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
 from csrerank.languages import LANGUAGES
+from csrerank.words import UNSPACED
 
 STRATEGIES = ("bilingual", "multilingual", "titles", "translate")
 CHOICES = ("best", "sampled")
@@ -36,8 +38,10 @@ class Rule(NamedTuple):
         """The rule as a policy file spells it."""
         languages: Any = [lang for lang, _ in self.languages]
         if len({weight for _, weight in self.languages}) > 1:
-            languages = dict(self.languages)
-        return dict(zip(_RULE_KEYS, (self.strategy, languages, self.probability, self.source, self.function_words, self.choose, self.lexicon), strict=True))
+            languages = {lang: float(weight) for lang, weight in self.languages}
+        return dict(
+            zip(_RULE_KEYS, (self.strategy, languages, float(self.probability), self.source, self.function_words, self.choose, self.lexicon), strict=True)
+        )
 
 
 class Side(NamedTuple):
@@ -48,7 +52,7 @@ class Side(NamedTuple):
 
     def plain(self) -> dict[str, Any]:
         """The side as a policy file spells it."""
-        return {"stays-english": self.stays_english, "rules": [rule.plain() for rule in self.rules]}
+        return {"stays-english": float(self.stays_english), "rules": [rule.plain() for rule in self.rules]}
 
 
 class Policy:
@@ -70,7 +74,7 @@ class Policy:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of what the policy does; name and prose are no part of it."""
-        return blake2b(repr((self.query, self.passage)).encode(), digest_size=16).hexdigest()
+        return blake2b(json.dumps([self.query.plain(), self.passage.plain()], sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def lexicons(self) -> list[tuple[str, str, str]]:
         """(mix, source language, target language) of every lexicon that the policy needs."""
@@ -88,12 +92,13 @@ class Policy:
         if str(name) in built_ins():
             return _Reader(f"policy {name}", built_in.read_text(encoding="utf-8"), languages or {}).policy()
         path = Path(name)
-        if not path.is_file():
-            raise InputError(f"{name}: no such policy; give a YAML file or one of {', '.join(built_ins())}")
         try:
-            return _Reader(str(path), path.read_text(encoding="utf-8"), languages or {}).policy()
-        except UnicodeDecodeError as error:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            if not isinstance(error, UnicodeDecodeError):
+                raise InputError(f"{str(name)[:200]}: no such policy; give a YAML file or one of {', '.join(built_ins())}") from error
             raise InputError(f"{path}: not UTF-8 text; save the policy as UTF-8") from error
+        return _Reader(str(path), text, languages or {}).policy()
 
 
 def built_ins() -> list[str]:
@@ -113,6 +118,8 @@ class _Reader:
         except yaml.YAMLError as error:
             mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)  # where the part began that is not ended
             raise InputError(f"{name}:{mark.line + 1 if mark else 1}: not YAML ({getattr(error, 'problem', None) or 'unreadable'}); mend that line") from error
+        except RecursionError as error:
+            raise InputError(f"{name}:1: nested too deeply to be a policy; it has name, query and passage") from error
 
     def _refuse(self, node: Any, message: str) -> InputError:
         return InputError(f"{self._name}:{node.start_mark.line + 1 if node is not None else 1}: {message}")
@@ -122,15 +129,18 @@ class _Reader:
             raise self._refuse(node, f"{what} must be a mapping with {', '.join(known)}")
         found: dict[str, Any] = {}
         for key, value in node.value:
-            if key.value not in known:
-                raise self._refuse(key, f"{what} knows no {key.value!r}; it has {', '.join(known)}")
+            if not isinstance(key, self._yaml.ScalarNode) or key.value not in known:
+                raise self._refuse(key, f"{what} knows no {str(key.value)[:100]!r}; it has {', '.join(known)}")
             if key.value in found:
                 raise self._refuse(key, f"{key.value!r} stands twice; take one out")
             found[key.value] = value
         return found
 
     def _value(self, node: Any) -> Any:
-        return self._yaml.SafeLoader("").construct_object(node, deep=True)
+        try:
+            return self._yaml.SafeLoader("").construct_object(node, deep=True)
+        except (self._yaml.YAMLError, ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise self._refuse(node, "a value that no policy has; write plain words, numbers and lists") from error
 
     def _number(self, node: Any, what: str) -> float:
         value = self._value(node)
@@ -150,7 +160,7 @@ class _Reader:
             if placeholder not in self._languages:
                 raise self._refuse(node, f"{text} needs a language pair; give it with the policy's name (bl-cs/en-de), or write the language's code")
             text = self._languages[placeholder]
-        if text not in LANGUAGES:
+        if not isinstance(text, str) or text not in LANGUAGES:
             raise self._refuse(node, f'unknown language {text!r}; known are {" ".join(LANGUAGES)} (quote "no" and the like)')
         return text
 
@@ -194,6 +204,8 @@ class _Reader:
             given["lexicon"] = self._text(found["lexicon"], None, "lexicon")
         if strategy in ("bilingual", "translate") and len(languages) != 1:
             raise self._refuse(found["languages"], f"{strategy} takes one language, found {len(languages)}; for several take multilingual")
+        if strategy != "translate" and source in UNSPACED:
+            raise self._refuse(found["source"], f"{strategy} needs a language that puts spaces between words, not {source}; only translate cuts {source}")
         if strategy in ("bilingual", "translate") and languages[0][0] == source:
             return
         if any(lang == source for lang, _ in languages):
@@ -201,13 +213,12 @@ class _Reader:
         yield Rule(strategy, languages, source=source, **given)
 
     def _targets(self, node: Any) -> tuple[tuple[str, float], ...]:
-        value = self._value(node)
-        if isinstance(value, dict):
-            pairs = [(self._lang(node, lang), weight) for lang, weight in value.items()]
-            if any(isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf") for _, weight in pairs):
+        if isinstance(node, self._yaml.MappingNode):
+            pairs = [(self._lang(key, self._value(key)), self._value(weight)) for key, weight in node.value]
+            if any(isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e9 for _, weight in pairs):
                 raise self._refuse(node, "a language's weight must be a number above 0")
-        elif isinstance(value, list):
-            pairs = [(self._lang(node, lang), 1.0) for lang in value]
+        elif isinstance(node, self._yaml.SequenceNode):
+            pairs = [(self._lang(lang, self._value(lang)), 1.0) for lang in node.value]
         else:
             raise self._refuse(node, "languages must be a list, or a mapping from language to weight")
         if not pairs or len({lang for lang, _ in pairs}) != len(pairs):

@@ -20,7 +20,7 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
     # taken[n]: word n belongs to a record already.
     taken = [any(starts[2 * n + 1] < record.end and record.start < starts[2 * n + 2] for record in before) for n in range(count)]
     records = []
-    for length in range(min(LONGEST, table.lexicon.longest, count), 0, -1):
+    for length in range(min(LONGEST, count), 0, -1):  # by words: a hyphenated title has more of them than it has spaces
         for first in range(count - length + 1):
             if draws[first] & P_MASK >= threshold or any(taken[first : first + length]):
                 continue

@@ -5,7 +5,7 @@ longest match from left to right.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 
 import regex
 
@@ -28,53 +28,60 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
     table = lexicons.table(rule, lang, partial(_keys, rule.source))
     threshold = round(rule.probability * (1 << P_BITS))
     records = []
-    for place, draw in enumerate(word_draws(key, len(cut.parts) >> 1)):
-        if draw & P_MASK >= threshold:
-            continue
-        word, start = cut.parts[2 * place + 1], cut.starts[2 * place + 1]
-        unspaced = rule.source in UNSPACED and not _LATIN.match(word)
-        for first, last in _pieces(word, table) if unspaced else ((0, len(word)),):
-            option = table.drawn(word[first:last], draw)
+    pieces = list(_pieces(cut, rule.source, table))
+    for (start, piece), draw in zip(pieces, word_draws(key, len(pieces)), strict=True):
+        if draw & P_MASK < threshold:
+            option = table.drawn(piece, draw)
             if option is not None:
-                records.append(Switch(start + first, start + last, word[first:last], *option))
-    if rule.source in UNSPACED:
-        records = _spaced(records, "".join(cut.parts))
-    return apart_from(before, records) if before else records
+                records.append(Switch(start, start + len(piece), piece, *option))
+    records = apart_from(before, records) if before else records
+    return _spaced(records, before, "".join(cut.parts)) if rule.source in UNSPACED else records
 
 
-def _spaced(records: Sequence[Switch], text: str) -> list[Switch]:
+def _spaced(records: Sequence[Switch], before: Sequence[Switch], text: str) -> list[Switch]:
     """The records with the spaces around their replacements that the source language does without."""
     starts = {record.start for record in records}
-    return [
-        record._replace(
-            replacement=" " * (record.start > 0 and _beside(text, record.start - 1))
-            + record.replacement
-            + " " * (record.end not in starts and _beside(text, record.end))
-        )
-        for record in records
-    ]
+    earlier_ends = {record.end: record for record in before}
+    earlier_starts = {record.start: record for record in before}
+    spaced = []
+    for record in records:
+        left = record.start > 0 and _beside(text, record.start - 1)
+        if record.start in earlier_ends and earlier_ends[record.start].replacement.endswith(" "):
+            left = False
+        right = record.end not in starts and _beside(text, record.end)
+        if record.end in earlier_starts and earlier_starts[record.end].replacement.startswith(" "):
+            right = False
+        spaced.append(record._replace(replacement=" " * left + record.replacement + " " * right))
+    return spaced
 
 
 def _beside(text: str, place: int) -> bool:
     return _WORDLIKE.match(text, place) is not None
 
 
-def _pieces(run: str, table: Table) -> Iterator[tuple[int, int]]:
+def _pieces(cut: Words, lang: str, table: Table) -> Iterator[tuple[int, str]]:
+    """(start, what is looked up): the words; in a language without spaces the words of each run."""
+    for start, word in zip(cut.starts[1::2], cut.parts[1::2], strict=False):
+        if lang in UNSPACED and not _LATIN.match(word):
+            yield from ((start + first, word[first:last]) for first, last in _words_of(word, table))
+        else:
+            yield start, word
+
+
+def _words_of(run: str, table: Table) -> Iterator[tuple[int, int]]:
     """(start, end) of the words of a run without spaces: the longest that the lexicon has, from left to right; what it lacks is left out. A character and the
     marks on it (a grapheme cluster) stay together.
     """
     ends = dict.fromkeys(match.end() for match in _GRAPHEME.finditer(run))
     place = 0
     while place < len(run):
-        known = [
-            end for end in (place + len(prefix) for prefix in table.lexicon.prefixes(run[place : place + _LONGEST])) if end in ends and table[run[place:end]]
-        ]
+        prefixes = table.lexicon.prefixes(run[place : place + _LONGEST])
+        known = [end for end in (place + len(prefix) for prefix in prefixes) if end in ends and table[run[place:end]]]
         if known:
             yield place, known[-1]
         place = known[-1] if known else _GRAPHEME.match(run, place).end()
 
 
-@cache
 def _lemma(word: str, lang: str) -> str:
     import simplemma
 

@@ -107,7 +107,9 @@ class _Sliceable:
         return next(self._rest)
 
     def __getitem__(self, key: Any) -> Any:
-        return _Sliceable(self._items[key]) if isinstance(key, slice) else self._items[key]
+        if not isinstance(key, slice):
+            return self._items[key]
+        return _Sliceable(self._items[ir_datasets.util.apply_sub_slice(slice(0, len(self._items)), key)])  # fractions, as ir_datasets' own take them
 
 
 class MemoryQueries(BaseQueries):

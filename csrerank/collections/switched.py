@@ -25,7 +25,7 @@ BL_CS = ("en-de", "en-it", "en-ar", "en-ru", "de-it", "de-nl", "de-ru", "ar-it",
 SYSTEMS = ("zero-shot", *(f"bl-cs/{pair}" for pair in BL_CS), "ml-cs", "wiki-cs")
 TRAINED = ("en-qa/train", "en-qa/paragraphs/train", "msmarco/train")  # their systems are registered by name; those of the other bases are made on demand
 _ID = re.compile(
-    rf"^{PREFIX}/(?P<base>{'|'.join(BASES)})/(?P<policy>policy:.+?|[a-z-]+(?:/[a-z]{{2}}-[a-z]{{2}})?)(?:/seed-(?P<seed>\d+))?(?:/epoch-(?P<epoch>\d+))?$"
+    rf"^{PREFIX}/(?P<base>{'|'.join(BASES)})/(?P<policy>policy:.+?|[a-z-]+(?:/[a-z]{{2}}-[a-z]{{2}})?)(?:/seed-(?P<seed>[0-9]{{1,18}}))?(?:/epoch-(?P<epoch>[0-9]{{1,18}}))?\Z"
 )
 _FIELDS = ("text", "context")  # what is switched of a record, where it has them
 
@@ -79,13 +79,13 @@ def switched_record(record: Any, side: str, policy: Policy, lexicons: Lexicons, 
     return record._replace(**changed), records
 
 
+Settings = Callable[[Any], tuple[Policy, int, int]]  # a record's policy, seed and epoch
+
+
 class Switcher:
-    """Switches the records of one side.
+    """Switches the records of one side, each by its settings."""
 
-    :param settings: policy, seed and epoch for a record; asked when a record comes, so that making a switcher reads nothing.
-    """
-
-    def __init__(self, side: str, settings: Callable[[Any], tuple[Policy, int, int]]) -> None:
+    def __init__(self, side: str, settings: Settings) -> None:
         self._side, self._settings = side, settings
 
     def __call__(self, record: Any) -> Any:
@@ -95,18 +95,21 @@ class Switcher:
 
 
 class SwitchedDocs(BaseDocs):
-    """Another dataset's documents, switched as they are read."""
+    """Another dataset's documents, switched as they are read. ``settings()`` is called whenever reading begins, so that a policy file counts as it is then."""
 
-    def __init__(self, base: str, switcher: Switcher, namespace: str, lang: str | None) -> None:
-        self._base, self._switcher, self._namespace, self._lang = base, switcher, namespace, lang
+    def __init__(self, base: str, settings: Callable[[], Settings], namespace: str, lang: str | None) -> None:
+        self._base, self._settings, self._namespace, self._lang = base, settings, namespace, lang
+
+    def _switcher(self) -> Switcher:
+        return Switcher("passage", self._settings())
 
     def docs_iter(self) -> "SwitchedIter":
         """Documents in the base's order; sliceable where the base is."""
-        return SwitchedIter(ir_datasets.registry[self._base].docs_iter(), self._switcher)
+        return SwitchedIter(ir_datasets.registry[self._base].docs_iter(), self._switcher())
 
     def docs_store(self, field: str = "doc_id", options: Any = DEFAULT_DOCSTORE_OPTIONS) -> "SwitchedStore":
         """Documents by id, out of the base's store."""
-        return SwitchedStore(ir_datasets.registry[self._base].docs_store(field), self._switcher)
+        return SwitchedStore(ir_datasets.registry[self._base].docs_store(field, options=options), self._switcher())
 
     def docs_count(self) -> int | None:
         """How many."""
@@ -155,14 +158,14 @@ class SwitchedStore(Docstore):
 
 
 class SwitchedQueries(BaseQueries):
-    """Another dataset's topics, switched as they are read."""
+    """Another dataset's topics, switched as they are read; ``settings`` as in ``SwitchedDocs``."""
 
-    def __init__(self, base: str, switcher: Switcher, namespace: str, lang: str | None) -> None:
-        self._base, self._switcher, self._namespace, self._lang = base, switcher, namespace, lang
+    def __init__(self, base: str, settings: Callable[[], Settings], namespace: str, lang: str | None) -> None:
+        self._base, self._settings, self._namespace, self._lang = base, settings, namespace, lang
 
     def queries_iter(self) -> Iterator[Any]:
         """Topics in order."""
-        return map(self._switcher, ir_datasets.registry[self._base].queries_iter())
+        return map(Switcher("query", self._settings()), ir_datasets.registry[self._base].queries_iter())
 
     def queries_count(self) -> int | None:
         """How many."""
@@ -187,12 +190,12 @@ def _handlers(dataset_id: str, query: str | None = None, document: str | None = 
     assert match is not None, dataset_id
     base, name = f"{PREFIX}/{match['base']}", dataset_id.removeprefix(f"{PREFIX}/")
 
-    @cache
-    def made() -> tuple[Policy, int, int]:
-        return recipe(dataset_id)[1:]  # type: ignore[index]
+    def settings() -> Settings:
+        _, *made = recipe(dataset_id)  # type: ignore[misc]
+        return lambda record: tuple(made)
 
-    docs = SwitchedDocs(base, Switcher("passage", lambda record: made()), name, document)
-    queries = SwitchedQueries(base, Switcher("query", lambda record: made()), name, query)
+    docs = SwitchedDocs(base, settings, name, document)
+    queries = SwitchedQueries(base, settings, name, query)
     return [docs, queries, Component(base, "qrels"), Component(base, "docpairs"), Documentation("switched.yaml")(_kind(match["policy"]))]
 
 
@@ -213,18 +216,19 @@ def _translated(name: str, query: str | None, document: str | None) -> None:
     docs: Any = Component(base, "docs", "en")
     queries: Any = Component(base, "queries", "en")
     if document != "en":
-        docs = SwitchedDocs(base, Switcher("passage", _to_english(document)), f"{name}/translate-test", "en")
+        docs = SwitchedDocs(base, _to_english(document), f"{name}/translate-test", "en")
     if query != "en":
-        queries = SwitchedQueries(base, Switcher("query", _to_english(query)), f"{name}/translate-test", "en")
+        queries = SwitchedQueries(base, _to_english(query), f"{name}/translate-test", "en")
     register_once(f"{name}/translate-test", docs, queries, Component(base, "qrels"), Documentation("switched.yaml")("translate-test"))
 
 
-def _to_english(only: str | None) -> Callable[[Any], tuple[Policy, int, int]]:
-    @cache
-    def policy(lang: str) -> Policy:
-        return Policy.load("translate-test", {"query": lang, "passage": lang})
+@cache
+def _english_policy(lang: str) -> Policy:
+    return Policy.load("translate-test", {"query": lang, "passage": lang})
 
-    return lambda record: (policy(only or record.lang), SEED, 0)
+
+def _to_english(only: str | None) -> Callable[[], Settings]:
+    return lambda: lambda record: (_english_policy(only or record.lang), SEED, 0)
 
 
 def _sides(languages: Sequence[str], tracks: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -235,7 +239,7 @@ def _sides(languages: Sequence[str], tracks: Iterable[str]) -> Iterator[tuple[st
 
 def register() -> None:
     """Register the systems of ``csrerank/en-qa/train``, ``.../paragraphs/train`` and ``csrerank/msmarco/train`` by name, the others of every base on demand; the
-    validation part switched by MUSE; and ``.../translate-test`` for every pair and track of XQuAD-R, mMARCO and the demo collection.
+    validation part switched by MUSE; and ``.../translate-test`` for every pair and track of XQuAD-R, mMARCO and the demo collection whose languages have dictionaries.
     """
     for base in TRAINED:
         for system in SYSTEMS:
@@ -247,11 +251,13 @@ def register() -> None:
         for query, document in (("en", lang), (lang, "en"), (lang, lang)):
             name = f"en-qa/validation/muse/{query}-{document}"
             register_once(name, *_handlers(f"{PREFIX}/{name}", query, document))
+    translated = {"en"} | {name.removeprefix("en-") for source in ("wiktionary", "freedict") for name in download_md5(source)}
     for name, languages, tracks, suffixes in (
         (xquad_r.NAME, xquad_r.XQUAD, xquad_r.TRACKS, ("", "/paragraphs")),
         (demo.NAME, demo.DEMO, demo.TRACKS, ("",)),
         (mmarco.NAME, mmarco.MMARCO, mmarco.TRACKS, (f"/{mmarco.SPLIT}",)),
     ):
+        groups = {**{lang: [lang] for lang in languages}, **tracks}
         for (query, document), suffix in product(_sides(languages, tracks), suffixes):
-            if (query, document) != ("en", "en"):
+            if (query, document) != ("en", "en") and translated.issuperset([*groups[query], *groups[document]]):
                 _translated(f"{name}/{query}-{document}{suffix}", *(side if side in LANGUAGES else None for side in (query, document)))
