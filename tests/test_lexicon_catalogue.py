@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,66 @@ def test_other_languages_than_english_only_from_a_saved_file(toy: Toy, tmp_path:
         find("toy", "de", "nl", tmp_path)
     with pytest.raises(InputError, match="one of the two languages must be en"):
         find("toy", "en", "en", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "toy+", "+toy", "toy++other", "+"])
+def test_an_empty_name_is_not_the_current_folder(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    StoredLexicon.compiled([Entry("lamp", "Ampel")], Source("own", "own"), "en", "de").save(tmp_path / "en-de.lex")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="an empty name; write names joined by single"):
+        find(name, "en", "de", tmp_path)
+    assert find(".", "en", "de", tmp_path).translations("lamp")[0].text == "Ampel"
+
+
+def test_names_too_long_for_a_file(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="^unknown lexicon 'nnn"):
+        find("n" * 300, "en", "de", tmp_path)
+    with pytest.raises(InputError, match="cannot be read .File name too long"):
+        find("n" * 300 + ".lex", "en", "de", tmp_path)
+    folder = tmp_path / ("\u00e4\U00020000" * 40)
+    folder.mkdir()
+    find("other", "en", "de", tmp_path).save(folder / "en-de.lex")
+    assert [translation.text for translation in find(f"toy+{folder}", "en", "de", tmp_path).translations("lamp")] == ["Lampe", "Leuchte"]
+
+
+def _damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_damaged_file_is_made_again_in_the_cache_only(toy: Toy, tmp_path: Path) -> None:
+    whole = {name: find(name, "en", "de", tmp_path).fingerprint for name in ("toy", "toy+other")}
+    files = list(tmp_path.glob("lexicons/toy*/en-de.lex"))
+    assert len(files) == 2 and toy.read == [("en", "de")]
+    for path in files:
+        _damage(path)
+    assert {name: find(name, "en", "de", tmp_path).fingerprint for name in ("toy+other", "toy")} == whole
+    assert toy.read == [("en", "de")] * 2
+    assert {StoredLexicon.load(path).fingerprint for path in files} == set(whole.values())
+    own = tmp_path / "own.lex"
+    find("toy", "en", "de", tmp_path).save(own)
+    _damage(own)
+    damaged = own.read_bytes()
+    for name in (str(own), f"other+{own}"):
+        with pytest.raises(InputError, match=r"own\.lex: not a saved lexicon, or damaged"):
+            find(name, "en", "de", tmp_path)
+    assert own.read_bytes() == damaged
+
+
+def test_a_mix_of_files_with_the_same_entries_names_the_licence_of_each(toy: Toy, tmp_path: Path) -> None:
+    for licence in ("CC0", "MIT"):
+        StoredLexicon.compiled([Entry("lamp", "Ampel")], Source("own", licence), "en", "de").save(tmp_path / "own.lex")
+        assert [source.licence for source in find(f"toy+{tmp_path}/own.lex", "en", "de", tmp_path).sources] == ["CC0", licence]
+
+
+def test_what_ranks_is_part_of_what_a_lexicon_depends_on() -> None:
+    names()
+    for source in ("wiktionary", "freedict", "names", "wiktionary-lemmas", "freedict-lemmas"):
+        assert SOURCES[source].inputs("en", "de")["wordfreq"] == version("wordfreq")
+    assert SOURCES["wiktionary-lemmas"].inputs("de", "en")["simplemma"] == version("simplemma")
+    assert set(SOURCES["names"].inputs("en", "te")) == {"babel"}
+    assert set(SOURCES["wiktionary"].inputs("en", "de")) == {"en-de", "wordfreq"}
 
 
 def test_unknown_names_say_what_there_is(tmp_path: Path) -> None:

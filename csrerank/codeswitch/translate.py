@@ -11,6 +11,7 @@ import regex
 
 from csrerank.codeswitch.policy import Rule
 from csrerank.codeswitch.tables import P_BITS, P_MASK, Lexicons, Switch, Table, Words, apart_from, word_draws
+from csrerank.lexicons.lemmas import LEMMATISED
 from csrerank.lexicons.lexicon import key_of
 from csrerank.words import UNSPACED
 
@@ -18,7 +19,6 @@ _GRAPHEME, _LATIN, _WORDLIKE = regex.compile(r"\X"), regex.compile(r"\p{Latin}")
 _LONGEST = 24  # characters in which a word of a run is looked for
 # Light10 (Larkey, Ballesteros, Connell 2002): prefixes and suffixes in the order in which they are tried.
 _ARABIC_PREFIXES = ("وال", "بال", "كال", "فال", "لل", "ال", "و", "")
-LEMMATISED = frozenset({"ar", "de", "el", "en", "es", "fi", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr"})  # those of ours that simplemma has
 _ARABIC_SUFFIXES = ("", "ها", "ان", "ات", "ون", "ين", "يه", "ية", "ه", "ة", "ي")
 
 

@@ -1,9 +1,11 @@
 """Lexicons by name: a source, several joined by ``+`` in order of precedence, an alias, or a saved file; compiled once, then memory-mapped."""
 
 import json
+import os
 import sys
-from collections.abc import Mapping
-from hashlib import blake2b
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from hashlib import blake2b, file_digest
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,7 @@ _MODULES = ("muse", "wiktionary", "freedict", "lemmas", "titles", "cldr", "names
 # What can be downloaded and shipped, in the order that scored best (docs/lexicons.md).
 ALIASES = {"open": ("wiktionary", "freedict", "wiktionary-lemmas", "freedict-lemmas")}
 ENDING = ".lex"
+_SHOWN = 56  # characters of a mix's name in that of its folder: at four bytes each these fit what a file system takes
 
 
 def _sources() -> Mapping[str, Registered]:
@@ -62,10 +65,7 @@ def find(name: str, source_lang: str, target_lang: str, cache: Path | None = Non
     keys = [_key(part, source_lang, target_lang) for part in parts]
     shown = "+".join(part if part in SOURCES else Path(part).stem for part in parts)
     place = _place(cache, shown, keys, source_lang, target_lang)
-    if not place.exists():
-        merged = Merged([_part(part, source_lang, target_lang, cache, quiet) for part in parts])
-        _save(StoredLexicon.stored(merged), place)
-    return StoredLexicon.load(place)
+    return _cached(place, lambda: StoredLexicon.stored(Merged([_part(part, source_lang, target_lang, cache, quiet) for part in parts])))
 
 
 def _other(source_lang: str, target_lang: str) -> str:
@@ -82,6 +82,8 @@ def _parts(name: str, source_lang: str, target_lang: str) -> list[str]:
         return [name]
     found: list[str] = []
     for part in name.split("+"):
+        if not part:
+            raise InputError(f"lexicon {name!r}: an empty name; write names joined by single +, as in open+names, and the folder you are in as .")
         if _is_path(part):
             found.append(part)
             continue
@@ -94,11 +96,11 @@ def _parts(name: str, source_lang: str, target_lang: str) -> list[str]:
 
 def _is_path(name: str) -> bool:
     """Known names come first: a folder that is called like a source is written ./NAME."""
-    return name not in _sources() and name not in ALIASES and (name.endswith(ENDING) or Path(name).is_dir()) and ("+" not in name or Path(name).exists())
+    return name not in _sources() and name not in ALIASES and (name.endswith(ENDING) or os.path.isdir(name)) and ("+" not in name or os.path.exists(name))
 
 
 def _file(name: str, source_lang: str, target_lang: str) -> StoredLexicon:
-    path = Path(name) / f"{source_lang}-{target_lang}{ENDING}" if Path(name).is_dir() else Path(name)
+    path = Path(name) / f"{source_lang}-{target_lang}{ENDING}" if os.path.isdir(name) else Path(name)
     lexicon = StoredLexicon.load(path)
     if (lexicon.source_lang, lexicon.target_lang) != (source_lang, target_lang):
         raise InputError(f"{path}: a lexicon from {lexicon.source_lang} into {lexicon.target_lang}, not from {source_lang} into {target_lang}; name another")
@@ -108,7 +110,8 @@ def _file(name: str, source_lang: str, target_lang: str) -> StoredLexicon:
 def _key(name: str, source_lang: str, target_lang: str) -> str:
     """What a source's entries depend on, as text."""
     if _is_path(name):
-        return _file(name, source_lang, target_lang).fingerprint
+        lexicon = _file(name, source_lang, target_lang)
+        return json.dumps([lexicon.fingerprint, lexicon.sources], sort_keys=True)  # the same entries may have come from other files, under another licence
     source = _source(name)
     read = (source_lang, target_lang) if source.both else tuple(sorted((source_lang, target_lang), key=lambda lang: lang != "en"))
     return json.dumps([FORMAT, name, source.version, dict(source.inputs(*read)), source.licence], sort_keys=True)
@@ -116,44 +119,47 @@ def _key(name: str, source_lang: str, target_lang: str) -> str:
 
 def _place(cache: Path, name: str, keys: list[str], source_lang: str, target_lang: str) -> Path:
     digest = blake2b("\n".join(keys).encode(), digest_size=8).hexdigest()
-    return cache / "lexicons" / f"{name}-{digest}" / f"{source_lang}-{target_lang}{ENDING}"
+    return cache / "lexicons" / f"{name[:_SHOWN]}-{digest}" / f"{source_lang}-{target_lang}{ENDING}"
 
 
 def _part(name: str, source_lang: str, target_lang: str, cache: Path, quiet: bool) -> StoredLexicon:
     if _is_path(name):
         return _file(name, source_lang, target_lang)
     source = _source(name)
-    place = _place(cache, name, [_key(name, source_lang, target_lang)], source_lang, target_lang)
-    if not place.exists():
+
+    def made() -> StoredLexicon:
         from tqdm import tqdm
 
-        if source_lang == "en" or source.both:
-            assert source.entries is not None
-            about = Source(name, source.licence, source.inputs(source_lang, target_lang))
-            entries = source.entries(source_lang, target_lang)
-            with tqdm(
-                entries, desc=f"compiling {name} {source_lang}-{target_lang}", unit="entry", leave=False, disable=quiet or not sys.stderr.isatty()
-            ) as bar:
-                made = StoredLexicon.compiled(bar, about, source_lang, target_lang)
-        else:
+        if source_lang != "en" and not source.both:
             straight = _part(name, target_lang, source_lang, cache, quiet)
-            made = StoredLexicon.compiled(source.turn(straight), straight.sources[0], source_lang, target_lang)
-        _save(made, place)
-    return StoredLexicon.load(place)
+            return StoredLexicon.compiled(source.turn(straight), straight.sources[0], source_lang, target_lang)
+        assert source.entries is not None
+        about = Source(name, source.licence, source.inputs(source_lang, target_lang))
+        entries = source.entries(source_lang, target_lang)
+        with tqdm(entries, desc=f"compiling {name} {source_lang}-{target_lang}", unit="entry", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
+            return StoredLexicon.compiled(bar, about, source_lang, target_lang)
+
+    place = _place(cache, name, [_key(name, source_lang, target_lang)], source_lang, target_lang)
+    return _cached(place, made)
 
 
-def _save(lexicon: StoredLexicon, place: Path) -> None:
+def _cached(place: Path, made: Callable[[], StoredLexicon]) -> StoredLexicon:
+    """The lexicon at ``place`` in the cache; ``made`` makes it where there is none, and again where the file is damaged."""
+    if place.exists():
+        # What is in the cache can be made again, and gives the same lexicon; a file of the user's goes through _file, which refuses a damaged one.
+        with suppress(InputError):
+            return StoredLexicon.load(place)
+    lexicon = made()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{place.parent}: cannot be made ({error.strerror}); set CSRERANK_CACHE to a folder that can be written") from error
     lexicon.save(place)
+    return StoredLexicon.load(place)
 
 
 def read_file(form: str, path: str | Path, source_lang: str, target_lang: str) -> tuple[StoredLexicon, Skipped]:
     """A user's own file in the form of one of the sources, compiled, and what its reader left out. Raises ``InputError`` for an unknown form or a bad file."""
-    import hashlib
-
     language(source_lang)
     language(target_lang)
     source = _sources().get(form)
@@ -163,9 +169,13 @@ def read_file(form: str, path: str | Path, source_lang: str, target_lang: str) -
         raise InputError(f"{path}: read more than once, so it cannot come from a pipe; give a file")
     skipped = Skipped()
     entries = list(source.read(path, source_lang, target_lang, skipped))
-    with open(path, "rb") as file:
-        about = Source(form, f"that of {Path(path).name}", {Path(path).name: hashlib.file_digest(file, "md5").hexdigest()})
+    about = Source(form, f"that of {Path(path).name}", {file.name: _md5(file) for file in source.files_of(path)})
     return StoredLexicon.compiled(entries, about, source_lang, target_lang), skipped
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "md5").hexdigest()
 
 
 def formats() -> tuple[str, ...]:

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 from csrerank.errors import InputError
 from csrerank.files import source_name
-from csrerank.lexicons.dictd import Database
+from csrerank.lexicons.dictd import Database, files_of
 from csrerank.lexicons.lexicon import Entry
-from csrerank.lexicons.registry import Skipped, fetched, published, register
+from csrerank.lexicons.registry import Skipped, fetched, published, register, versions
 from csrerank.lexicons.senses import LONGEST, Sense, cleaned, ranked, turned
 
 NAME, LICENCE = "freedict", "GPL-2.0-or-later (de: GPL-3.0-or-later and AGPL-3.0; id, ja: CC BY-SA 3.0)"
@@ -47,13 +48,15 @@ def senses_of(entry: str, source_lang: str, target_lang: str) -> Iterator[Sense]
     if not head or head.count(" ") >= LONGEST or pos in ("suffix", "prefix"):
         return
     weight = _USUAL if _EXAMPLE in entry else 1.0
-    lines = [line for line in entry.split("\n")[1:] if line and not line.isspace()]
-    for place, line in enumerate(lines):
-        numbered = _NUMBERED.match(line) if line.lstrip()[:1].isdigit() else None
-        if (place and not numbered) or _NO_TRANSLATION.match(line):
+    first = True
+    for line in entry.split("\n")[1:]:
+        start = line.lstrip()[:1]
+        if not start:
             continue
-        if texts := _translations(numbered[1] if numbered else line, target_lang):
+        numbered = _NUMBERED.match(line) if start.isdigit() else None
+        if (first or numbered) and not _NO_TRANSLATION.match(line) and (texts := _translations(numbered[1] if numbered else line, target_lang)):
             yield Sense(head, texts, weight)
+        first = False
 
 
 @lru_cache(1 << 10)  # Ding's synonyms stand together, each with the same translations
@@ -66,7 +69,7 @@ def _bare(text: str) -> str:
     """``text`` without labels and parentheses."""
     if "(" in text:
         text = _PARENTHESES.sub(" ", _PARENTHESES.sub(" ", text))
-    return _LABELS.sub(" ", text) if any(mark in text for mark in "<[{.") else text
+    return _LABELS.sub(" ", text) if "<" in text or "[" in text or "{" in text or "." in text else text
 
 
 def _whole(entries: Iterable[str]) -> Iterator[str]:
@@ -95,10 +98,11 @@ def _senses(entries: Iterable[str], source_lang: str, target_lang: str, skipped:
 def read(path: str | Path, source_lang: str, target_lang: str, skipped: Skipped) -> Iterator[Entry]:
     """The words, names and short phrases of a dictd database or of the Debian package that holds it. Raises ``InputError`` for what is neither."""
     texts = Database.open(path).entries()
-    found = list(_senses(_whole(texts) if target_lang == "es" else texts, source_lang, target_lang, skipped))
-    if not found:
+    senses = _senses(_whole(texts) if target_lang == "es" else texts, source_lang, target_lang, skipped)
+    first = next(senses, None)
+    if first is None:
         raise InputError(f"{source_name(path)}: no entry with a translation into {target_lang}; is it a dictionary of other languages?")
-    return ranked(found, source_lang, target_lang)
+    return ranked(chain([first], senses), source_lang, target_lang)
 
 
 def entries(source_lang: str, target_lang: str) -> Iterator[Entry]:
@@ -107,9 +111,9 @@ def entries(source_lang: str, target_lang: str) -> Iterator[Entry]:
 
 
 def inputs(source_lang: str, target_lang: str) -> Mapping[str, str]:
-    """The file that ``entries`` reads."""
+    """The file that ``entries`` reads, and wordfreq, which ranks and simplifies."""
     name = f"{source_lang}-{target_lang}"
-    return {name: published(NAME)[name]}
+    return {name: published(NAME)[name], **versions("wordfreq")}
 
 
-register(NAME, LICENCE, entries=entries, languages=LANGUAGES, inputs=inputs, version="2", turn=turned, read=read)
+register(NAME, LICENCE, entries=entries, languages=LANGUAGES, inputs=inputs, version="2", turn=turned, read=read, files_of=files_of)

@@ -2,17 +2,16 @@
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from importlib.metadata import version
 
 from csrerank.lexicons import freedict, wiktionary
 from csrerank.lexicons.lexicon import Entry, Lexicon, key_of
-from csrerank.lexicons.registry import SOURCES, register
+from csrerank.lexicons.registry import SOURCES, register, versions
 
 WORDS = 100_000  # of wordfreq's list, the most frequent first
 DISCOUNT = 0.5
-_VERSION = "1"
-# What simplemma and wordfreq have both, of csrerank's languages.
-_LEMMATISED = ("de", "el", "en", "es", "fi", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr")
+_VERSION = "2"
+# Those of csrerank's languages that simplemma has; wordfreq has them too.
+LEMMATISED = frozenset({"ar", "de", "el", "en", "es", "fi", "fr", "hi", "id", "it", "nl", "pt", "ru", "tr"})
 
 
 def inflected(lexicon: Lexicon) -> Iterator[Entry]:
@@ -20,7 +19,7 @@ def inflected(lexicon: Lexicon) -> Iterator[Entry]:
     import simplemma
     from wordfreq import top_n_list
 
-    if lexicon.source_lang not in _LEMMATISED:
+    if lexicon.source_lang not in LEMMATISED:
         return
     for word in top_n_list(lexicon.source_lang, WORDS):
         key = key_of(word)
@@ -39,9 +38,8 @@ def _entries(base: str, source_lang: str, target_lang: str) -> Iterator[Entry]:
 
 
 def _inputs(base: str, source_lang: str, target_lang: str) -> Mapping[str, str]:
-    packages = {package: version(package) for package in ("simplemma", "wordfreq")}
     straight = (source_lang, target_lang) if source_lang == "en" else (target_lang, source_lang)
-    return {**SOURCES[base].inputs(*straight), **packages}
+    return {**SOURCES[base].inputs(*straight), **versions("simplemma", "wordfreq")}
 
 
 for _base in (wiktionary, freedict):

@@ -1,10 +1,12 @@
 """A ``Lexicon`` maps a word or phrase to its ranked translations; it is one memory-mapped file, or several lexicons merged with a stated precedence."""
 
 import json
+import math
 import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain, count
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ MOST = 16  # translations kept a word
 _CHECK = 16  # bytes at the end of a file: the BLAKE2b of the rest
 _UNFIT = re.compile("[\0-\x1f\ud800-\udfff]")  # what no key holds: the trie reads a key only to its first NUL, and lone surrogates have no UTF-8
 _HEADER = "\x01"  # no word is spelled so; its value is the header
+_LEAST = 2.0**-126  # the least score: float32 keeps it above 0
 _VALUE = struct.Struct("<BfB")  # rank, score, place of the source in the header; the translation's UTF-8 follows
 
 
@@ -29,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Translation(NamedTuple):
-    """One translation as it is written in its language; ``score`` in (0, 1] is its source's trust in it, ``source`` the source's name."""
+    """One translation as it is written in its language; ``score`` in (0, 1] is its source's trust in it, ``source`` the name of one of the lexicon's sources."""
 
     text: str
     score: float
@@ -37,7 +40,7 @@ class Translation(NamedTuple):
 
 
 class Source(NamedTuple):
-    """Where entries come from: a name, the licence they are under, and the MD5 of each file that was read."""
+    """Where entries come from: a name, the licence they are under, and the MD5 of each file that was read (of a package its version)."""
 
     name: str
     licence: str
@@ -45,14 +48,12 @@ class Source(NamedTuple):
 
 
 def key_of(text: str) -> str:
-    """How words are looked up: NFC, lower-cased, typographic apostrophes straight, one space between words, no Arabic vowel marks or tatweel."""
-    text = normalize("NFC", text).lower().replace("\u2019", "'")
-    if not text.isascii():
-        text = text.translate(_ARABIC_MARKS)
+    """How words are looked up: NFC, lower-cased, typographic apostrophes straight, one space between words, no soft hyphens, no Arabic vowel marks or tatweel."""
+    text = text.lower() if text.isascii() else normalize("NFC", text).lower().replace("\u2019", "'").translate(_DROPPED)
     return text if text.isalpha() else " ".join(text.split())
 
 
-_ARABIC_MARKS = dict.fromkeys([0x640, 0x670, *range(0x64B, 0x653)])
+_DROPPED = dict.fromkeys([0xAD, 0x640, 0x670, *range(0x64B, 0x653)])
 
 
 class Lexicon:
@@ -112,15 +113,22 @@ class StoredLexicon(Lexicon):
             trie.mmap(str(path))
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; make it with csrerank lexicon build") from error
-        except (OSError, RuntimeError, ValueError) as error:
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); name a file that csrerank lexicon build wrote") from error
+        except (RuntimeError, ValueError) as error:
             raise InputError(f"{path}: not a saved lexicon, or damaged; delete it and make it again (csrerank lexicon build)") from error
         return cls(trie, str(path))
 
     @classmethod
     def compiled(cls, entries: Iterable[Entry], source: Source, source_lang: str, target_lang: str) -> "StoredLexicon":
-        """Compile the entries of one source; of a word's translations the ``MOST`` best are kept, each once. Scores above 1 are divided by the word's best."""
+        """Compile the entries of one source; of a word's translations the ``MOST`` best are kept, each once. Scores above 1 are divided by the word's best.
+
+        Raises ``ValueError`` for a score that is not a number above 0: sampling could not divide by it.
+        """
         best: dict[str, dict[str, float]] = {}
         for word, translation, score in entries:
+            if not 0 < score < math.inf:
+                raise ValueError(f"{source.name}: score {score} of {word!r} into {translation!r}; scores are numbers above 0")
             key, text = key_of(word), normalize("NFC", " ".join(translation.split()))
             if key and text and not _UNFIT.search(key):
                 known = best.setdefault(key, {})
@@ -128,7 +136,7 @@ class StoredLexicon(Lexicon):
         ranked = {}
         for key, known in best.items():
             top = max(1.0, *known.values())
-            ranked[key] = [Translation(text, score / top, source.name) for text, score in sorted(known.items(), key=lambda item: -item[1])[:MOST]]
+            ranked[key] = [Translation(text, max(score / top, _LEAST), source.name) for text, score in sorted(known.items(), key=lambda item: -item[1])[:MOST]]
         return cls._of(ranked, (source,), source_lang, target_lang)
 
     @classmethod
@@ -141,6 +149,8 @@ class StoredLexicon(Lexicon):
         import marisa_trie
 
         places = {source.name: place for place, source in enumerate(sources)}
+        if len(places) != len(sources):
+            raise ValueError(f"sources of one name: {', '.join(source.name for source in sources)}")
         values, longest, digest = [], 1, blake2b(" ".join(places).encode(), digest_size=16)
         for key in sorted(ranked):
             longest = max(longest, key.count(" ") + 1)
@@ -189,7 +199,10 @@ class StoredLexicon(Lexicon):
 
 
 class Merged(Lexicon):
-    """Several lexicons of one language pair as one: a word's translations from the first come first, then those that only the second has, and so on."""
+    """Several lexicons of one language pair as one: a word's translations from the first come first, then those that only the second has, and so on.
+
+    Sources that the parts share are one; different ones of one name (two files in the form of ``muse``, say) are told apart as *muse* and *muse (2)*.
+    """
 
     def __init__(self, parts: Sequence[Lexicon]) -> None:
         pairs = {(part.source_lang, part.target_lang) for part in parts}
@@ -197,16 +210,17 @@ class Merged(Lexicon):
             raise InputError(f"lexicons of different language pairs cannot be merged: {', '.join(sorted(f'{s}-{t}' for s, t in pairs)) or 'none given'}")
         self.parts = tuple(parts)
         ((self.source_lang, self.target_lang),) = pairs
-        self.sources = tuple(source for part in parts for source in part.sources)
+        self.sources, self._names = _told_apart(self.parts)
         self.longest = max(part.longest for part in parts)
         self.fingerprint = blake2b(" ".join(part.fingerprint for part in parts).encode(), digest_size=16).hexdigest()
 
     def translations(self, key: str) -> tuple[Translation, ...]:
         """The translations of ``key`` by precedence of the parts, each text once."""
         found: dict[str, Translation] = {}
-        for part in self.parts:
+        for part, names in zip(self.parts, self._names, strict=True):
             for translation in part.translations(key):
-                found.setdefault(translation.text, translation)
+                if translation.text not in found:
+                    found[translation.text] = translation._replace(source=names[translation.source]) if names else translation
         return tuple(found.values())
 
     def prefixes(self, text: str) -> list[str]:
@@ -218,6 +232,28 @@ class Merged(Lexicon):
 
     def __len__(self) -> int:
         return len({key for part in self.parts for key in part})
+
+
+def _told_apart(parts: Sequence[Lexicon]) -> tuple[tuple[Source, ...], list[dict[str, str]]]:
+    """The parts' sources under names of their own, each source once; and for each part new name by old, nothing where none is changed."""
+    given: list[Source] = []
+    named: dict[str, Source] = {}
+    renamed = []
+    for part in parts:
+        names = {}
+        for source in part.sources:
+            plain = source._replace(name=_NUMBER.sub("", source.name))  # it may have been told apart in an earlier mix
+            if plain not in given:
+                free = chain([plain.name], (f"{plain.name} ({number})" for number in count(2)))
+                name = next(name for name in free if name not in named)
+                named[name] = plain._replace(name=name)
+                given.append(plain)
+            names[source.name] = list(named)[given.index(plain)]
+        renamed.append(names if any(old != new for old, new in names.items()) else {})
+    return tuple(named.values()), renamed
+
+
+_NUMBER = re.compile(r" \(\d+\)$")
 
 
 def inverted(lexicon: Lexicon) -> Iterator[Entry]:

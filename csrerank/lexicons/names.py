@@ -22,7 +22,7 @@ def entries(source_lang: str, target_lang: str) -> Iterator[Entry]:
 
 
 def inputs(source_lang: str, target_lang: str) -> Mapping[str, str]:
-    """Wiktionary's extract, where there is one, and babel's version."""
+    """Wiktionary's extract and wordfreq, where there is one, and babel's version."""
     extract = wiktionary.inputs(source_lang, target_lang) if target_lang in wiktionary.LANGUAGES else {}
     return {**extract, **cldr.inputs(source_lang, target_lang)}
 

@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -28,6 +28,7 @@ class Registered(NamedTuple):
     both: bool
     turn: Callable[[Lexicon], Iterable[Entry]]
     read: Reader | None
+    files_of: Callable[[str | Path], Sequence[Path]]
 
 
 SOURCES: dict[str, Registered] = {}
@@ -35,6 +36,10 @@ SOURCES: dict[str, Registered] = {}
 
 def _nothing(source_lang: str, target_lang: str) -> Mapping[str, str]:
     return {}
+
+
+def _one_file(path: str | Path) -> Sequence[Path]:
+    return (Path(path),)
 
 
 def register(
@@ -48,6 +53,7 @@ def register(
     both: bool = False,
     turn: Callable[[Lexicon], Iterable[Entry]] = inverted,
     read: Reader | None = None,
+    files_of: Callable[[str | Path], Sequence[Path]] = _one_file,
 ) -> None:
     """Make a source known to the catalogue.
 
@@ -59,14 +65,22 @@ def register(
     :param version: of the code that reads: raise it when the same inputs give other entries.
     :param both: whether X into English is read too; otherwise it is English into X, turned by ``turn``.
     :param read: reads a user's own file of the same format: path, the two languages, and a counter of what is left out.
+    :param files_of: the files that ``read`` opens for a path.
     """
-    SOURCES[name] = Registered(name, licence, entries, frozenset(languages), inputs, version, both, turn, read)
+    SOURCES[name] = Registered(name, licence, entries, frozenset(languages), inputs, version, both, turn, read, files_of)
 
 
 def published(key: str) -> dict[str, str]:
     """MD5 by file name of the part ``key`` of downloads.json. Unlike ``collections.catalogue.download_md5`` it leaves ir_datasets, which takes 0.3 s, alone."""
     contents = json.loads((files("csrerank") / "collections" / "downloads.json").read_text(encoding="utf-8"))
     return {name: entry["expected_md5"] for name, entry in contents[key].items()}
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed version by package, for ``inputs``."""
+    from importlib.metadata import version
+
+    return {package: version(package) for package in packages}
 
 
 def fetched(key: str, name: str) -> Path:

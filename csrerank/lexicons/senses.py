@@ -87,6 +87,8 @@ def cleaned(text: str, lang: str) -> str:
     if lang in _AROUND:
         text = _AROUND[lang].sub(" ", text.strip())
     own, foreign = _own(lang)
+    if own is _LATIN and text.isascii() and text.isalpha():
+        return text
     if not text.isascii() and foreign.search(text) or own is not _LATIN and _LATIN.search(text):
         kept = itertools.takewhile(lambda word: own.search(word) or not foreign.search(word), text.split())
         text = " ".join(kept)
@@ -96,13 +98,11 @@ def cleaned(text: str, lang: str) -> str:
     return text
 
 
-def _zipf(lang: str) -> Mapping[str, float]:
-    """Zipf frequency (log10 of occurrences in 10**9 words) by word, as wordfreq has it; nothing for a language that it lacks."""
+def _frequencies(lang: str) -> Mapping[str, float]:
+    """The share of each word in running text, as wordfreq has it; nothing for a language that it lacks."""
     from wordfreq import available_languages, get_frequency_dict
 
-    if lang not in available_languages():
-        return {}
-    return {word: math.log10(frequency) + 9 for word, frequency in get_frequency_dict(lang, "best").items() if frequency > 0}
+    return get_frequency_dict(lang, "best") if lang in available_languages() else {}
 
 
 def ranked(senses: Iterable[Sense], source_lang: str, target_lang: str) -> Iterator[Entry]:
@@ -115,7 +115,7 @@ def ranked(senses: Iterable[Sense], source_lang: str, target_lang: str) -> Itera
     Chosen by P@1 on MUSE's words 0-5,000, Arabic and Chinese spelled alike, mean over de ru ar nl it es zh fr ja tr of Wiktionary (FreeDict): first
     translation in the file .627 (.526); sum of 1/place .675 (.551); that times 1 + Zipf frequency .701 (.585); with d and headwords as here .724 (.630).
     """
-    usual, usual_source = _zipf(target_lang), _zipf(source_lang)
+    usual, usual_source = _frequencies(target_lang), _frequencies(source_lang)
     scores: dict[str, dict[str, float]] = {}
     heads: dict[str, int] = {}
     for word, translations, weight in senses:
@@ -125,21 +125,21 @@ def ranked(senses: Iterable[Sense], source_lang: str, target_lang: str) -> Itera
             if translation not in known:
                 heads[translation] = heads.get(translation, 0) + 1
             known[translation] = known.get(translation, 0.0) + weight / math.sqrt(place)
-    rarest = {translation: _rarest(translation, usual) for translation in heads}
+    zipfs = {translation: _zipf(key_of(translation), usual) for translation in heads}
+    shares = {translation: (key_of(translation).count(" ") + 1) * number ** (1 / 3) for translation, number in heads.items()}
     for head, known in scores.items():
-        expected = _rarest(head, usual_source)[0]
+        expected = _zipf(head, usual_source)
         for translation in known:
-            zipf, words = rarest[translation]
-            known[translation] *= math.exp(-0.75 * abs(zipf - expected)) / (words * heads[translation] ** (1 / 3))
+            known[translation] *= math.exp(-0.75 * abs(zipfs[translation] - expected)) / shares[translation]
         top = max(known.values())
         for translation, score in known.items():
             yield Entry(head, translation, score / top)
 
 
-def _rarest(text: str, usual: Mapping[str, float]) -> tuple[float, int]:
-    """The Zipf frequency of a phrase's rarest word, and its number of words."""
-    words = key_of(text).split(" ")
-    return min(usual.get(word, 0.0) for word in words), len(words)
+def _zipf(key: str, frequencies: Mapping[str, float]) -> float:
+    """The Zipf frequency (log10 of occurrences in 10**9 words) of a phrase's rarest word; 0 for one that wordfreq lacks."""
+    frequency = min([frequencies.get(word, 0.0) for word in key.split(" ")]) if " " in key else frequencies.get(key, 0.0)
+    return math.log10(frequency) + 9 if frequency > 0 else 0.0
 
 
 def turned(lexicon: Lexicon) -> Iterator[Entry]:

@@ -10,7 +10,7 @@ from csrerank.errors import InputError
 from csrerank.files import read_lines, source_name
 from csrerank.languages import LANGUAGES as ALL_LANGUAGES
 from csrerank.lexicons.lexicon import Entry, key_of
-from csrerank.lexicons.registry import Skipped, content, fetched, published, register
+from csrerank.lexicons.registry import Skipped, content, fetched, published, register, versions
 from csrerank.lexicons.senses import LONGEST, Sense, cleaned, ranked, turned
 
 NAME, LICENCE = "wiktionary", "CC BY-SA 3.0 / GFDL"
@@ -167,9 +167,9 @@ def entries(source_lang: str, target_lang: str) -> Iterator[Entry]:
 
 
 def inputs(source_lang: str, target_lang: str) -> Mapping[str, str]:
-    """The file that ``entries`` reads."""
+    """The file that ``entries`` reads, and wordfreq, which ranks and simplifies."""
     name = f"{source_lang}-{target_lang}"
-    return {name: published(NAME)[name]}
+    return {name: published(NAME)[name], **versions("wordfreq")}
 
 
 register(NAME, LICENCE, entries=entries, languages=LANGUAGES, inputs=inputs, version="2", turn=turned, read=read)
