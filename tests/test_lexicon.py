@@ -1,11 +1,13 @@
 """The lexicon itself: ranking, merging, the other direction, and one file that is checked before it is mapped."""
 
+import math
 import random
 from pathlib import Path
 
 import pytest
 
 from csrerank.errors import InputError
+from csrerank.lexicons.building import facts
 from csrerank.lexicons.lexicon import MOST, Entry, Merged, Source, StoredLexicon, Translation, inverted, key_of
 
 
@@ -48,6 +50,38 @@ def test_merged_by_precedence() -> None:
         Merged([FIRST, compiled("ru", Entry("a", "а"), target="ru")])
 
 
+def test_different_sources_of_one_name_are_told_apart() -> None:
+    """Two files in one format keep their licences, files and counts; a source that comes again, also out of an earlier mix, is one."""
+
+    def own(file: str, *entries: Entry) -> StoredLexicon:
+        return StoredLexicon.compiled(entries, Source("muse", f"that of {file}", {file: "0" * 32}), "en", "de")
+
+    one, two = own("one.txt", Entry("lamp", "Lampe"), Entry("sun", "Sonne")), own("two.txt", Entry("lamp", "Leuchte"), Entry("moon", "Mond"))
+    stored = StoredLexicon.stored(Merged([one, two]))
+    apart = (Source("muse", "that of one.txt", {"one.txt": "0" * 32}), Source("muse (2)", "that of two.txt", {"two.txt": "0" * 32}))
+    assert stored.sources == Merged([one, two]).sources == apart
+    assert stored.translations("lamp") == (Translation("Lampe", 1.0, "muse"), Translation("Leuchte", 1.0, "muse (2)"))
+    assert stored.translations("moon") == Merged([one, two]).translations("moon") == (Translation("Mond", 1.0, "muse (2)"),)
+    rows = list(facts(stored))
+    assert ("source", "muse", "that of one.txt", "2 entries led") in rows and ("source", "muse (2)", "that of two.txt", "1 entries led") in rows
+    assert Merged([stored, two, one]).sources == apart
+    assert [source.name for source in Merged([two, stored]).sources] == ["muse", "muse (2)"]
+    assert Merged([two, stored]).translations("sun")[0].source == "muse (2)"
+    three = own("three.txt", Entry("star", "Stern"))
+    assert Merged([stored, three]).translations("star")[0].source == "muse (3)"
+
+
+@pytest.mark.parametrize("score", [0.0, -1.0, math.nan, math.inf])
+def test_a_score_that_sampling_cannot_use_is_a_readers_mistake(score: float) -> None:
+    with pytest.raises(ValueError, match=f"^wrong: score {score} of 'a' into 'x'; scores are numbers above 0$"):
+        compiled("wrong", Entry("a", "x", score))
+
+
+def test_the_least_score_stays_above_zero() -> None:
+    """As float32 it would be 0."""
+    assert [translation.score > 0 for translation in compiled("far", Entry("a", "x", 1e60), Entry("a", "y", 1.0)).translations("a")] == [True, True]
+
+
 def test_the_other_direction() -> None:
     """A word's main translation leads back to it before others do."""
     other = StoredLexicon.compiled(
@@ -83,3 +117,6 @@ def test_saved_and_damaged(tmp_path: Path) -> None:
             StoredLexicon.load(path)
     with pytest.raises(InputError, match="no such file"):
         StoredLexicon.load(tmp_path / "absent.lex")
+    for unreadable in (tmp_path, tmp_path / ("n" * 300 + ".lex")):
+        with pytest.raises(InputError, match=r"cannot be read \((Is a directory|File name too long)\)"):
+            StoredLexicon.load(unreadable)
