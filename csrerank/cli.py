@@ -1,6 +1,7 @@
 """The command group ``csrerank``: a command reads its options and calls one library function. Bad input is one line on standard error and exit code 2."""
 
 import errno
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from csrerank.commands.lexicon import lexicon
+from csrerank.commands.lexicon_quality import induce_command, quality_command
 from csrerank.commands.switch import switch_command
 from csrerank.errors import InputError
 
@@ -219,6 +221,8 @@ def pack_command(checkpoint: Path, output: Path) -> None:
     click.echo(f"{output}: {sum(file.stat().st_size for file in output.iterdir()) / 1e6:.1f} MB, {manifest['name']}")
 
 
+lexicon.add_command(quality_command)
+lexicon.add_command(induce_command)
 cli.add_command(lexicon)
 cli.add_command(switch_command)
 
@@ -238,6 +242,7 @@ def run_command(arguments: list[str]) -> None:
     except InputError as error:
         fail(str(error))
     except (click.Abort, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one (pyarrow hands one on) must not interrupt the message and the exit code
         click.echo("interrupted; a job with an --output goes on where it was when the same command is given again", err=True)
         sys.exit(130)
     except OSError as error:

@@ -15,8 +15,9 @@ from csrerank.languages import LANGUAGES, language
 UNLISTED = ("te", "th")  # wordfreq has no list
 LISTED = tuple(code for code in LANGUAGES if code not in UNLISTED)
 WORDS = 40_000  # of a language, the most frequent
-_VERSION = "1"  # of how the encoder's vectors are made: raise it when they change
+_VERSION = "2"  # of how the encoder's vectors are made: raise it when they change
 _BATCH = 512
+_PIECES = 62  # of a word; wordfreq's longest has fewer
 _SAMPLES, _SAMPLE = 64, 1 << 16
 
 
@@ -58,8 +59,8 @@ def read_vec(path: str | Path, limit: int | None = None) -> tuple[list[str], np.
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """``vectors`` [rows, dim] scaled to length 1; rows of zeros stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    """``vectors`` [..., dim] scaled to length 1; those of zeros stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
 
 
 def centred(vectors: np.ndarray) -> np.ndarray:
@@ -106,11 +107,19 @@ def encoder_fingerprint(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def log_frequencies(words: Sequence[str], lang: str) -> np.ndarray:
+    """log10 of wordfreq's frequencies of words of its list: float32 [words]."""
+    from wordfreq import get_frequency_dict
+
+    known = get_frequency_dict(lang)
+    return np.log10(np.array([known[word] for word in words], np.float32))
+
+
 def word_vectors(words: Sequence[str], encoder: Path, cache: Path) -> np.ndarray:
-    """Vectors of single words by a bi-encoder, float32 [words, hidden]; kept in ``cache``, named by encoder and words.
+    """Vectors of single words by a bi-encoder, float32 [2, words, hidden]: the middle and the last layer. Kept in ``cache``, named by encoder and words.
 
     A word is embedded as it is and with a capital (the tokenizer knows a German noun or a name only so), without E5's prefix; each time the mean over its
-    pieces in the middle layer, without the special tokens. The two are added at length 1. docs/lexicons-quality.md has the figures of what else was tried.
+    pieces, without the special tokens. The two are added at length 1. docs/lexicons-quality.md has the figures of what else was tried.
     """
     key = sha256("\x1f".join([_VERSION, encoder_fingerprint(encoder), *words]).encode()).hexdigest()
     path = cache / "word-vectors" / f"{key}.npy"
@@ -118,13 +127,11 @@ def word_vectors(words: Sequence[str], encoder: Path, cache: Path) -> np.ndarray
         from csrerank.models.embedding import Embedder
 
         embedder = Embedder.load(encoder)
-        model = embedder.model
-        model.encoder.layer = model.encoder.layer[: max(1, len(model.encoder.layer) // 2)]
         cased = [word[:1].upper() + word[1:] for word in words]
-        vectors = unit(_pooled(model, embedder.tokenizer, words))
+        vectors = _pooled(embedder.model, embedder.tokenizer, words)
         changed = [row for row, word in enumerate(words) if cased[row] != word]
         if changed:
-            vectors[changed] += unit(_pooled(model, embedder.tokenizer, [cased[row] for row in changed]))
+            vectors[:, changed] += _pooled(embedder.model, embedder.tokenizer, [cased[row] for row in changed])
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as stream:
             np.save(stream, unit(vectors).astype(np.float16))
@@ -132,20 +139,23 @@ def word_vectors(words: Sequence[str], encoder: Path, cache: Path) -> np.ndarray
 
 
 def _pooled(model: Any, tokenizer: Any, words: Sequence[str]) -> np.ndarray:
-    """The mean of each word's pieces in the model's last layer: float32 [words, hidden]."""
+    """The mean of each word's pieces in the middle and in the last layer, at length 1: float32 [2, words, hidden]."""
     import torch
 
-    encoded = [[tokenizer.bos_token_id, *ids[:62], tokenizer.eos_token_id] for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"]]
+    layers = (max(1, model.config.num_hidden_layers // 2), model.config.num_hidden_layers)
+    encoded = [[tokenizer.bos_token_id, *ids[:_PIECES], tokenizer.eos_token_id] for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"]]
     order = sorted(range(len(words)), key=lambda row: (len(encoded[row]), row))
-    vectors = np.zeros((len(words), model.config.hidden_size), np.float32)
+    vectors = np.zeros((len(layers), len(words), model.config.hidden_size), np.float32)
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             batch = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, return_tensors="pt")
-            states = model(**batch).last_hidden_state.float()
+            states = model(**batch, output_hidden_states=True).hidden_states
             mask = batch["attention_mask"].float()
             lengths = mask.sum(1).long()
             mask[:, 0] = 0.0
             mask[torch.arange(len(rows)), lengths - 1] = 0.0
-            vectors[rows] = ((states * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)).numpy()
-    return vectors
+            for place, layer in enumerate(layers):
+                pooled = (states[layer].float() * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True).clamp(min=1.0)
+                vectors[place, rows] = pooled.numpy()
+    return unit(vectors)
