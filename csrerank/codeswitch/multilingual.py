@@ -23,7 +23,7 @@ def switches(cut: Words, rule: Rule, key: str, lexicons: Lexicons, before: Seque
             table = tables[middle * count >> DRAW_BITS] if bounds is None else tables[bisect_right(bounds, middle)]
             option = table[word] if best else table.drawn(word, draw)
             if option is not None:
-                records.append(tuple.__new__(Switch, (start, start + len(word), word, *option)))
+                records.append(tuple.__new__(Switch, (start, start + len(word), word) + option))
     return apart_from(before, records) if before else records
 
 

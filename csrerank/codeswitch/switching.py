@@ -36,10 +36,9 @@ def applied(text: str, switches: Sequence[Switch]) -> str:
         return text
     pieces: list[str] = []
     place = 0
-    for start, end, _, replacement, _, _, _ in switches:
-        pieces.append(text[place:start])
-        pieces.append(replacement)
-        place = end
+    for record in switches:
+        pieces += (text[place : record[0]], record[3])
+        place = record[1]
     pieces.append(text[place:])
     return "".join(pieces)
 
