@@ -4,6 +4,7 @@ import json
 import math
 import re
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain, count
@@ -56,7 +57,7 @@ def key_of(text: str) -> str:
 _DROPPED = dict.fromkeys([0xAD, 0x640, 0x670, *range(0x64B, 0x653)])
 
 
-class Lexicon:
+class Lexicon(ABC):
     """Translations of words and phrases from one language into another. Its words are keys as ``key_of`` makes them."""
 
     source_lang: str
@@ -65,22 +66,22 @@ class Lexicon:
     longest: int  # words in the longest phrase
     fingerprint: str  # of all entries: the same entries give the same fingerprint, on every machine
 
+    @abstractmethod
     def translations(self, key: str) -> tuple[Translation, ...]:
         """The translations of ``key``, best first; none where the lexicon lacks it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prefixes(self, text: str) -> list[str]:
         """Every key that ``text`` starts with, shortest first (for scripts that put no space between words)."""
-        raise NotImplementedError
 
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and bool(self.translations(key))
 
-    def __iter__(self) -> Iterator[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def __iter__(self) -> Iterator[str]: ...
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def __len__(self) -> int: ...
 
 
 class StoredLexicon(Lexicon):
