@@ -1,6 +1,9 @@
 """Word vectors and the lexicons induced from them."""
 
 import gzip
+import os
+import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +51,8 @@ def test_vec_limit_and_repeated_words(tmp_path: Path) -> None:
         ("2 2\na 1 2\nb 1 x\n", ":3: not a number"),
         ("1 2\na nan 1\n", ":2: a vector with an infinite or missing number"),
         ("3 2\na 1 2\n", ": 1 words where the first line says 3"),
+        ("3 2\na 1 2\n\nb 1 2\n", ": 2 words where the first line says 3"),
+        ("2 2\na 1 2 3\nb c 1 2 3\n", ":1: 2 dimensions, but there are more numbers behind every word; put the right number of dimensions there"),
         ("", ": the file is empty"),
     ],
 )
@@ -56,6 +61,29 @@ def test_vec_malformed(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError) as raised:
         read_vec(path)
     assert str(raised.value).startswith(f"{path}{message}")
+
+
+def test_vec_cut_off_within_the_limit(tmp_path: Path) -> None:
+    path = vec(tmp_path / "a.vec", "9 1\na 1\nb 2\n")
+    assert read_vec(path, 2)[0] == ["a", "b"]
+    with pytest.raises(InputError, match="2 words where the first line says 9; the file was cut off, fetch it again"):
+        read_vec(path, 3)
+
+
+def test_vec_words_that_end_in_a_number(tmp_path: Path) -> None:
+    assert read_vec(vec(tmp_path / "a.vec", "3 2\napollo 11 1 2\nmoon 3 4\n7 5 6\n"))[0] == ["apollo 11", "moon", "7"]
+
+
+def test_reading_shows_progress_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", said := Terminal())
+    read_vec(vec(tmp_path / "a.vec"))
+    assert said.getvalue() == ""
+    read_vec(tmp_path / "a.vec", quiet=False)
+    assert f"reading {tmp_path / 'a.vec'}" in said.getvalue()
 
 
 def test_unit_and_centred() -> None:
@@ -155,8 +183,21 @@ def test_equally_frequent_words_are_preferred() -> None:
     assert plain[0].translation == "Wale"
 
 
-def lexicon_of(pairs: list[tuple[str, str]]) -> StoredLexicon:
-    return StoredLexicon.compiled([Entry(word, text, 1 / (1 + rank)) for rank, (word, text) in enumerate(pairs)], Source("seed", "own"), "en", "de")
+def test_k_is_of_a_key() -> None:
+    # House and house are one word to a lexicon: its three best are of both, and Haus counts once.
+    source = unit(np.array([[1.0, 0.0], [0.8, 0.6]]))
+    target = unit(np.array([[1.0, 0.1], [0.7, 0.7], [0.9, 0.5], [1.0, -0.4]]))
+    found = list(induce(["House", "house"], source, ["Haus", "Heim", "Bau", "Hof"], target, method="plain", mutual=False, k=3))
+    cosines = (source @ target.T).max(axis=0)
+    best = sorted(zip((1 + cosines) / 2, ["Haus", "Heim", "Bau", "Hof"], strict=True), reverse=True)[:3]
+    assert [(entry.translation, pytest.approx(entry.score)) for entry in found] == [(text, score) for score, text in best]
+    made = StoredLexicon.compiled(found, Source("made", "own"), "en", "de")
+    assert [translation.text for translation in made.translations("house")] == [text for _, text in best]
+
+
+def lexicon_of(pairs: list[tuple[str, str]], licence: str = "own") -> StoredLexicon:
+    about = Source("seed", licence, {"words.tsv": "0123"})
+    return StoredLexicon.compiled([Entry(word, text, 1 / (1 + rank)) for rank, (word, text) in enumerate(pairs)], about, "en", "de")
 
 
 def test_seed_pairs_take_the_first_translations_that_have_vectors() -> None:
@@ -202,7 +243,55 @@ def test_induce_command(tmp_path: Path, cli: Cli) -> None:
     assert done.returncode == 0, done.stderr
     made = StoredLexicon.load(tmp_path / "a.lex")
     assert {word: made.translations(word)[0].text for word in made} == {"whale": "Wal", "ship": "Schiff", "sea": "Meer"}
-    assert set(made.sources[0].files) == {"en.vec", "de.vec"}
+    assert set(made.sources[0].files) == {"en en.vec", "de de.vec"}
+    assert done.stderr == f"{tmp_path / 'a.lex'}: 3 words\n"
+    done = cli("lexicon", "induce", tmp_path / "en.vec", tmp_path / "de.vec", "en-de", "--output", tmp_path / "a.lex", "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.fixture
+def vecs(tmp_path: Path) -> Path:
+    """Two spaces, in files of one name, and a seed lexicon."""
+    for lang, text in (("en", "3 2\nwhale 1 0\nship 0 1\nsea -1 0\n"), ("de", "3 2\nWal 1 0.1\nSchiff 0.1 1\nMeer -1 0.1\n")):
+        (tmp_path / lang).mkdir()
+        vec(tmp_path / lang / "wiki.vec", text)
+    lexicon_of([("whale", "Wal"), ("ship", "Schiff"), ("sea", "Meer")], "CC BY-NC 4.0").save(tmp_path / "en-de.lex")
+    return tmp_path
+
+
+def test_induced_from_files_of_one_name_and_a_seed(vecs: Path) -> None:
+    from hashlib import md5
+
+    from csrerank.switching.card import _NON_COMMERCIAL
+
+    digests = {f"{lang} wiki.vec": md5((vecs / lang / "wiki.vec").read_bytes()).hexdigest() for lang in ("en", "de")}
+    files = (vecs / "en" / "wiki.vec", vecs / "de" / "wiki.vec", "en", "de", vecs / "a.lex")
+    (plain,) = embeddings.induce_files(*files).sources
+    assert plain == ("induced", "that of wiki.vec and wiki.vec", digests)
+    for seed in (vecs / "en-de.lex", vecs):
+        (source,) = embeddings.induce_files(*files, str(seed)).sources
+        assert source == ("induced", "that of wiki.vec and wiki.vec; CC BY-NC 4.0 (seed seed)", digests | {"seed seed: words.tsv": "0123"})
+        assert _NON_COMMERCIAL.search(source.licence)  # so that data cards say it
+
+
+def test_inducing_refuses_what_it_would_destroy_or_cannot_read_twice(vecs: Path, cli: Cli) -> None:
+    english, german = vecs / "en" / "wiki.vec", vecs / "de" / "wiki.vec"
+    (vecs / "link.lex").symlink_to(english)
+    os.mkfifo(vecs / "pipe")
+    before = {path: path.read_bytes() for path in (english, german, vecs / "en-de.lex")}
+    for arguments, message in (
+        ((english, german, "en-de", "--output", german), f"--output {german}: the name of a lexicon ends in .lex; call it {german}.lex"),
+        ((english, german, "en-de", "--output", vecs / "new"), f"--output {vecs / 'new'}: the name of a lexicon ends in .lex"),
+        ((english, german, "en-de", "--output", vecs / "link.lex"), f"--output {vecs / 'link.lex'}: would write over {english}, which is read"),
+        ((english, german, "en-de", "--output", vecs / "en-de.lex", "--seed", vecs / "en-de.lex"), f"would write over {vecs / 'en-de.lex'}, which is read"),
+        ((english, german, "en-de", "--output", vecs / "en-de.lex", "--seed", vecs), f"would write over {vecs / 'en-de.lex'}, which is read"),
+        ((vecs / "pipe", german, "en-de", "--output", vecs / "a.lex"), f"{vecs / 'pipe'}: read more than once, so it cannot come from a pipe; give a file"),
+        ((english, "-", "en-de", "--output", vecs / "a.lex"), "-: read more than once, so it cannot come from a pipe; give a file"),
+        ((english, german, "en-en", "--output", vecs / "a.lex"), "en-en: one language"),
+    ):
+        done = cli("lexicon", "induce", *arguments)
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert {path: path.read_bytes() for path in before} == before and not (vecs / "a.lex").exists()
 
 
 def test_induce_files_aligns_with_a_seed_and_refuses_other_dimensions(tmp_path: Path) -> None:
@@ -216,6 +305,13 @@ def test_induce_files_aligns_with_a_seed_and_refuses_other_dimensions(tmp_path: 
         with pytest.raises(InputError, match="dimensions"):
             embeddings.induce_files(tmp_path / "en.vec", tmp_path / "x.vec", "en", "de", tmp_path / "b.lex", seed)
     assert not (tmp_path / "b.lex").exists()
+
+
+def test_the_version_of_induced_lexicons_follows_the_vectors_and_the_seed() -> None:
+    from csrerank.lexicons.registry import SOURCES
+
+    for name in ("induced", "induced-csls", "induced-plain"):
+        assert SOURCES[name].version == f"{embeddings._VERSION}.{vectors._VERSION}.{SOURCES['wiktionary'].version}"
 
 
 def test_word_lists() -> None:
@@ -243,6 +339,33 @@ def test_vectors_of_the_encoder_are_cached(tmp_path: Path, toy_encoder: Path) ->
     assert not np.allclose(word_vectors(["Wal"], toy_encoder, tmp_path)[:, 0], made[:, 1], atol=2e-2)
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut off", "header", "other words", "no array"])
+def test_a_damaged_cache_is_made_again(damage: str, tmp_path: Path, toy_encoder: Path) -> None:
+    words = ["whale", "wal"]
+    made = word_vectors(words, toy_encoder, tmp_path)
+    (kept,) = (tmp_path / "word-vectors").iterdir()
+    whole = kept.read_bytes()
+    if damage == "other words":
+        np.save(kept, made[:, :1].astype(np.float16))
+    else:
+        header = whole.replace(b"{'descr'", b"{{descr'", 1)
+        kept.write_bytes({"empty": b"", "cut off": whole[:-9], "header": header, "no array": b"no array at all"}[damage])
+    assert np.array_equal(word_vectors(words, toy_encoder, tmp_path), made)
+    assert kept.read_bytes() == whole
+
+
+def test_word_vectors_show_progress_on_a_terminal(tmp_path: Path, toy_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", said := Terminal())
+    word_vectors(["whale"], toy_encoder, tmp_path, quiet=True)
+    assert "word vectors" not in said.getvalue()
+    word_vectors(["ship"], toy_encoder, tmp_path)
+    assert "word vectors" in said.getvalue()
+
+
 def test_fingerprint_of_an_encoder(tmp_path: Path, toy_encoder: Path) -> None:
     import shutil
 
@@ -266,6 +389,10 @@ def test_induced_lexicon_end_to_end_with_a_toy_encoder(tmp_path: Path, toy_encod
     made = find("induced-plain", "en", "fi")  # no seed dictionary for Finnish
     assert made.sources[0].name == "induced-plain" and set(made.sources[0].files) >= {"encoder", "wordfreq"}
     assert len(made) == 300
-    assert len(find("induced", "en", "fi")) < 300
+    assert len(find("induced-csls", "en", "fi")) == 300
+    looked: list[str] = []
+    found = embeddings._ranked
+    monkeypatch.setattr(embeddings, "_ranked", lambda space, method: looked.append(method) or found(space, method))
+    assert len(find("induced", "en", "fi")) < 300 and not looked  # the neighbours are those of induced-csls
     with pytest.raises(InputError, match="no lexicon for th"):
         find("induced", "en", "th")

@@ -1,6 +1,8 @@
 """The measures of a lexicon's quality, by hand, and the command that prints them."""
 
 import json
+import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -151,7 +153,37 @@ def test_unknown_lexicon(saved: Path) -> None:
 
 def test_a_source_without_the_language_gives_no_row(saved: Path) -> None:
     (saved / "gold-th.tsv").write_text("cat\tแมว\n", encoding="utf-8")
-    assert list(quality(["wiktionary"], ["th"], str(saved / "gold-th.tsv"), 100, (0, 3))) == []
+    remarks: list[str] = []
+    names, gold = [str(saved), f"wiktionary+{saved}"], str(saved / "gold-{lang}.tsv")
+    StoredLexicon.compiled([Entry("cat", "แมว")], Source("made", "own"), "en", "th").save(saved / "en-th.lex")
+    (row,) = quality(names, ["th"], gold, 100, (0, 3), remarks.append)
+    assert (row.lexicon, row.language, row.p1) == (str(saved), "th", 1.0)
+    assert remarks == [f"wiktionary+{saved} en-th: left out; wiktionary has no th"]
+    with pytest.raises(InputError, match="nothing to measure: none of wiktionary has th; give other lexicons or --languages"):
+        list(quality(["wiktionary"], ["th"], gold, 100, (0, 3)))
+
+
+def test_the_command_says_what_it_leaves_out(saved: Path, cli: Cli) -> None:
+    StoredLexicon.compiled([Entry("cat", "แมว")], Source("made", "own"), "en", "th").save(saved / "en-th.lex")
+    (saved / "gold-th.tsv").write_text("cat\tแมว\n", encoding="utf-8")
+    options = ("--languages", "th", "--gold", saved / "gold-th.tsv", "--ranks", "0-3", "--format", "tsv")
+    code, out, err = command(cli, saved, "wiktionary", *options)
+    assert code == 0 and len(out.splitlines()) == 2 and err == "wiktionary en-th: left out; wiktionary has no th\n"
+    assert command(cli, saved, "wiktionary", *options, "--quiet") == (0, out, "")
+    code, out, err = command(cli, "wiktionary", *options)
+    assert (code, out) == (2, "") and err.startswith("Error: nothing to measure: none of wiktionary has th") and err.count("\n") == 1
+
+
+def test_progress_is_for_terminals(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", said := Terminal())
+    list(quality([str(saved)], ["de"], str(saved / "gold-de.tsv"), 100, (0, 3), quiet=True))
+    assert said.getvalue() == ""
+    list(quality([str(saved)], ["de"], str(saved / "gold-de.tsv"), 100, (0, 3), quiet=False))
+    assert "measuring" in said.getvalue() and f"{saved} en-de" in said.getvalue()
 
 
 @needs_real_data

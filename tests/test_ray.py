@@ -11,7 +11,9 @@ from test_switch_command import Toy, contents, write_input
 from test_switch_engines import arguments, notes, started
 
 from csrerank.errors import InputError
+from csrerank.integrations.ray import TRIES
 from csrerank.switching.engines import engine_named
+from csrerank.switching.shards import NOTES
 from csrerank.switching.writing import write_collection
 
 ray = pytest.importorskip("ray")
@@ -84,6 +86,16 @@ def test_bad_input_is_one_line(toy: Toy, tmp_path: Path, cli: Cli) -> None:
     done = cli("switch", "--input", tmp_path / "input", "--policy", toy.policy, "--output", tmp_path / "out", "--engine", "ray", "--workers", 1)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "z.parquet: row 2: no doc_id; fill it in, or take the row out" in done.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupted_job_is_no_death(toy: Toy, whole: dict[str, bytes], tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "out" / NOTES).mkdir(parents=True)
+    for place in range(60):  # as five interrupted jobs left them
+        (tmp_path / "out" / NOTES / f"docs-part-{place:05}.json.01000000.tries").write_bytes(b"." * TRIES)
+    done = cli(*arguments(toy, tmp_path / "out", "--engine", "ray", "--workers", 2))
+    assert done.returncode == 0, done.stderr
+    assert contents(tmp_path / "out") == whole
 
 
 def test_an_address_where_no_ray_is(toy: Toy, tmp_path: Path, cli: Cli) -> None:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import sys
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,13 +18,14 @@ from csrerank.codeswitch import Lexicons, Policy, Switch, rebuilt, switch
 from csrerank.errors import InputError
 from csrerank.lexicons.lexicon import Entry, Source, StoredLexicon
 from csrerank.switching import rates
-from csrerank.switching.engines import here
+from csrerank.switching.engines import Engine, Held, Noted, here
 from csrerank.switching.folder import MANIFEST
 from csrerank.switching.formats import jsonl, parquet, tsv
-from csrerank.switching.job import Job, requested
+from csrerank.switching.job import Job, Shard, requested
 from csrerank.switching.marks import PALETTE, colours_of, marked, shown
+from csrerank.switching.shards import NOTES
 from csrerank.switching.show import shown_pairs
-from csrerank.switching.sources import FolderSource
+from csrerank.switching.sources import DatasetSource, FolderSource
 from csrerank.switching.writing import Report, planned, write_collection
 
 WORDS = ("the river", "a bridge", "water", "stone", "old", "crosses", "under", "mill", "flour", "grain", "is ground", "by", "wheel", "slowly", "unknownword")
@@ -272,6 +275,101 @@ def test_a_finished_folder_is_left_alone_and_a_damaged_one_mended(toy: Toy) -> N
     assert toy.write("out").kept == 2 and contents(toy.folder / "out") == before
 
 
+def test_a_finished_folder_keeps_its_provenance(toy: Toy) -> None:
+    toy.write("out")
+    place = toy.folder / "out" / "provenance.yaml"
+    place.write_text("of the first writing")
+    toy.write("out")
+    (toy.folder / "out" / "README.md").unlink()
+    toy.write("out")
+    assert place.read_text() == "of the first writing" and (toy.folder / "out" / "README.md").exists()
+    (toy.folder / "out" / "queries" / "part-00000.parquet").unlink()
+    toy.write("out")
+    assert yaml.safe_load(place.read_text())["method"]["code-switching"]["kept"] == 3
+    place.unlink()
+    toy.write("out")
+    assert place.exists()
+
+
+class Power(BaseException):
+    """Out it goes."""
+
+
+def test_a_folder_has_no_manifest_while_it_is_mended(toy: Toy) -> None:
+    toy.write("out")
+    out, before = toy.folder / "out", contents(toy.folder / "out")
+
+    def cut(after: int) -> Engine:
+        def engine(job: Job, some: Sequence[Shard], held: Held) -> Noted:
+            for number, written in enumerate(here(job, some, held)):
+                assert not (out / MANIFEST).exists()
+                yield written
+                if number + 1 == after:
+                    raise Power
+            if not after:
+                raise Power
+
+        return engine
+
+    (out / "docs" / "part-00001.parquet").unlink()
+    (out / "docs" / "part-00002.parquet").unlink()
+    with pytest.raises(Power):
+        write_collection(toy.job("out"), cut(1), quiet=True)
+    assert not (out / MANIFEST).exists() and (out / "docs" / "part-00001.parquet").exists()
+    # The other shards are known all the same, and other settings are refused.
+    with pytest.raises(InputError, match=r"another seed \(2023, now 1\)"):
+        toy.write("out", seed=1)
+    assert toy.write("out").kept == 3 and contents(out) == before
+
+
+def test_a_mending_that_got_nowhere_gives_the_manifest_back(toy: Toy) -> None:
+    toy.write("out")
+    out, before = toy.folder / "out", contents(toy.folder / "out")
+
+    def out_of_power(job: Job, some: Sequence[Shard], held: Held) -> Noted:
+        raise Power
+
+    (out / "docs" / "part-00001.parquet").unlink()
+    with pytest.raises(Power):
+        write_collection(toy.job("out"), out_of_power, quiet=True)
+    assert (out / MANIFEST).exists() and not (out / NOTES).exists()
+    assert toy.write("out").kept == 3 and contents(out) == before
+
+
+def test_a_second_job_of_one_process_reads_anew(toy: Toy) -> None:
+    toy.write("one")
+
+    def switched(folder: str) -> list[str]:
+        return [row["text"] for path in sorted((toy.folder / folder / "docs").iterdir()) for row in pq.read_table(path).to_pylist()]
+
+    write_input(toy.input, 50, 12, order=list(range(49, -1, -1)))
+    toy.write("two")
+    assert switched("two") == switched("one")[::-1] == [expected(toy, number)[0] for number in range(49, -1, -1)]
+    entries = [Entry(word, f"{word}neu") for phrase in WORDS for word in phrase.split()]
+    for lang in ("de", "ru"):
+        StoredLexicon.compiled(entries, Source("toy", "CC0"), "en", lang).save(toy.lexicons / f"en-{lang}.lex")
+    toy.write("three")
+    assert switched("three") == [expected(toy, number)[0] for number in range(49, -1, -1)] and "neu" in switched("three")[0]
+
+
+def test_an_input_that_is_written_anew_between_two_windows(toy: Toy) -> None:
+    source = FolderSource(str(toy.input))
+    assert [row.doc_id for row in source.rows("docs", 0, 2)] == ["d0", "d1"]
+    write_input(toy.input, 50, 12, order=list(range(49, -1, -1)))
+    assert [row.doc_id for row in source.rows("docs", 0, 2)] == ["d49", "d48"]
+
+
+def test_too_many_shards(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"docs": 2_000_001, "queries": 1}
+    assert sum(1 for _ in toy.job("out").shards(counts | {"docs": 2_000_000})) == 100_001  # one of them with queries
+    with pytest.raises(InputError, match="--shard-size 20: 2000001 docs would be more than 100000 files; take a larger --shard-size"):
+        list(toy.job("out").shards(counts))
+    monkeypatch.setattr("csrerank.switching.job.MOST_SHARDS", 2)
+    with pytest.raises(InputError, match="--shard-size 20: 50 docs would be more than 2 files"):
+        toy.write("out")
+    assert not (toy.folder / "out").exists()
+
+
 def test_the_manifest_names_every_file(toy: Toy) -> None:
     from csrerank.collections.texts import file_hash
 
@@ -279,6 +377,21 @@ def test_the_manifest_names_every_file(toy: Toy) -> None:
     manifest = json.loads((toy.folder / "out" / MANIFEST).read_text())
     assert sorted(manifest["files"]) == sorted(set(contents(toy.folder / "out")) - {MANIFEST})
     assert all(entry["sha256"] == file_hash(toy.folder / "out" / path) for path, entry in manifest["files"].items())
+
+
+class Terminal(StringIO):
+    """Stands for standard error on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_hashing_the_input_shows_progress(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", said := Terminal())
+    toy.write("quiet")
+    assert said.getvalue() == ""
+    write_collection(toy.job("out"), here)
+    assert "hashing the input" in said.getvalue() and "switching" in said.getvalue()
 
 
 def test_row_groups_and_shards_do_not_depend_on_each_other(toy: Toy) -> None:
@@ -306,7 +419,7 @@ def test_a_folder_of_other_settings_is_refused(toy: Toy, change: dict[str, Any],
     with pytest.raises(InputError) as refused:
         toy.write("out", **change)
     assert f"{toy.folder / 'out'}: holds a collection written with {message}; give another --output" in str(refused.value)
-    assert contents(toy.folder / "out") == before and not (toy.folder / "out" / ".progress").exists()
+    assert contents(toy.folder / "out") == before and not (toy.folder / "out" / NOTES).exists()
 
 
 def test_another_policy_or_lexicon_or_input_is_refused(toy: Toy) -> None:
@@ -331,6 +444,34 @@ def test_a_folder_with_other_things_is_refused(toy: Toy) -> None:
     with pytest.raises(InputError, match=r"out: holds thesis\.tex, and no collection of csrerank's; give another --output"):
         toy.write("out")
     assert [path.name for path in (toy.folder / "out").iterdir()] == ["thesis.tex"]
+
+
+def test_nothing_is_removed_that_csrerank_did_not_write(toy: Toy) -> None:
+    out = toy.folder / "out"
+    mine = ["docs/part-1.doc", "docs/thesis.tex", ".progress/settings.json", ".progress/lock", ".progress/notes.txt"]
+    for name in mine:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("years of work")
+    with pytest.raises(InputError, match=r"out: holds \.progress, and no collection"):
+        toy.write("out")
+    assert sorted(contents(out)) == sorted(mine) and not (out / NOTES).exists()
+    # Nor where a job of csrerank's was killed before its first shard.
+    (out / NOTES).mkdir()
+    for name in (f"{NOTES}/settings.json", f"{NOTES}/mine", "docs/part-00000.parquet"):
+        (out / name).write_text("{}")
+    with pytest.raises(InputError, match=r"out: holds \.progress, and no collection"):
+        toy.write("out")
+    assert sorted(contents(out)) == sorted([*mine, f"{NOTES}/mine"])
+
+
+def test_bad_qrels_are_refused_before_the_first_shard(toy: Toy) -> None:
+    def never(job: Job, some: Sequence[Shard], held: Held) -> Noted:
+        raise AssertionError("a shard was written")
+
+    (toy.input / "qrels.txt").write_text("q0 0 d0 1\nq1 0 d1 high\n")
+    with pytest.raises(InputError, match=r"qrels\.txt:2: grade 'high' is not an integer"):
+        write_collection(toy.job("out"), never, quiet=True)
+    assert not (toy.folder / "out").exists()
 
 
 def test_a_job_that_got_nowhere_leaves_nothing(toy: Toy) -> None:
@@ -366,6 +507,90 @@ def test_input_that_is_no_parquet(toy: Toy, tmp_path: Path) -> None:
         FolderSource(str(tmp_path / "nowhere"))
 
 
+def test_input_with_damaged_pages(toy: Toy) -> None:
+    path = toy.input / "docs-1.parquet"
+    table = pa.table({"year": list(range(17)), "doc_id": [f"e{number}" for number in range(17)], "text": [text_of(number) for number in range(17)]})
+    pq.write_table(table, path, row_group_size=7, compression="zstd", use_dictionary=False)
+    column = pq.ParquetFile(path).metadata.row_group(1).column(2)
+    content = bytearray(path.read_bytes())
+    start, size = column.data_page_offset, column.total_compressed_size
+    content[start : start + size] = bytes(255 - byte for byte in content[start : start + size])
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"docs-1\.parquet: rows 8 to 14: cannot be read \(.+\); the file is damaged: write it anew, or take it out$"):
+        toy.write("out")
+    assert [path.name for path in (toy.folder / "out" / "docs").iterdir()] == ["part-00000.parquet"]
+    path.unlink()
+    source = FolderSource(str(toy.input))
+    (toy.input / "docs-2.parquet").unlink()
+    with pytest.raises(InputError, match=r"docs-2\.parquet: cannot be read \(No such file or directory\)"):
+        list(source.rows("docs", 0, source.count("docs")))
+
+
+def test_input_that_is_not_utf_8(toy: Toy) -> None:
+    texts = pa.array([b"fine", b"caf\xe9", b"fine"], pa.binary())
+    texts = pa.Array.from_buffers(pa.string(), 3, texts.buffers())
+    pq.write_table(pa.table({"query_id": ["q1", "q2", "q3"], "text": texts}), toy.input / "queries" / "all.parquet")
+    with pytest.raises(InputError, match=r"queries/all\.parquet: row 2: column text cannot be read \('utf-8' codec .+\); mend the value, or take the row out$"):
+        toy.write("out")
+
+
+def test_input_with_two_columns_of_one_name(toy: Toy) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array(["1"])] * 3, names=["doc_id", "text", "text"]), toy.input / "z.parquet")
+    with pytest.raises(InputError, match=r"z\.parquet: 2 columns are called text; rename all but one"):
+        toy.write("out")
+
+
+def test_numbers_that_json_lacks() -> None:
+    class Scored(NamedTuple):
+        doc_id: str
+        text: str
+        score: float
+        more: Any
+
+    good, bad, worse = Scored("d1", "a", 0.5, {"b": 1}), Scored("d2", "a", float("nan"), None), Scored("d3", "a", 0.5, {"b": float("inf")})
+    columns = {"doc_id": str, "text": str, "score": float, "more": object}
+    assert json.loads(jsonl([good], None, columns)[".jsonl"]) == good._asdict()
+    for write, record in ((jsonl, bad), (jsonl, worse), (parquet, worse)):
+        with pytest.raises(InputError, match=f"record '{record.doc_id}': a number that is infinite or NaN, which JSON lacks; mend it, or take --format tsv"):
+            write([good, record], None, columns)
+    assert pq.read_table(pa.BufferReader(parquet([good, bad], None, columns)[".parquet"])).column("more").to_pylist() == ['{"b": 1}', None]
+
+
+def found_as_toy(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every name stand for one toy lexicon."""
+    lexicon = StoredLexicon.load(toy.lexicons / "en-de.lex")
+    monkeypatch.setattr("csrerank.lexicons.catalogue.find", lambda *name, quiet=False: lexicon)
+
+
+def test_settings_name_simplemma_where_a_rule_translates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import version
+
+    for name in ("plain", "toy"):
+        (tmp_path / name).mkdir()
+    plain = Toy(tmp_path / "plain")
+    assert list(plain.job("out").versions) == ["csrerank", "pyarrow"] and "simplemma" not in plain.job("out", "tsv").settings({})
+    toy = Toy(tmp_path / "toy", rule="{strategy: translate, source: de, languages: [en]}")
+    found_as_toy(toy, monkeypatch)
+    settings = toy.job("out", "tsv").settings({})
+    assert settings["simplemma"] == version("simplemma") and settings["csrerank"] == version("csrerank") and "pyarrow" not in settings
+
+
+def test_lexicons_under_a_translated_base_are_settings(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.collections import mmarco
+
+    def under(name: str) -> list[tuple[str, str, str]]:
+        return sorted({lexicon for policy in DatasetSource(f"csrerank/{name}").policies() for lexicon in policy.lexicons()})
+
+    assert under("demo/en-en") == [] and under("demo/de-en/translate-test") == [("open", "de", "en")]
+    assert under("demo/en-ru/translate-test") == [("open", "ru", "en")]
+    assert under("xquad-r/x4-x4/paragraphs/translate-test") == [("open", lang, "en") for lang in ("ar", "de", "ru")]
+    assert [lang for _, lang, _ in under("mmarco/en-x6/dev/small/translate-test")] == sorted(set(mmarco.TRACKS["x6"]) - {"en"})
+    found_as_toy(toy, monkeypatch)
+    job = planned(requested("csrerank/demo/de-en/translate-test", None, str(toy.policy), None, None), toy.folder / "out", "tsv")
+    assert ("open", "de", "en") in job.lexicons and "simplemma" in job.versions
+    assert "open de-en" in job.settings({})["lexicons"]
+
+
 def test_marks() -> None:
     switches = [Switch(0, 5, "Water", "Wasser", "de", "wiktionary", 0), Switch(9, 14, "stone", "\u043a\u0430\u043c\u0435\u043d\u044c", "ru", "muse", 1)]
     text = "Water on\nstone\x1b[31m"
@@ -385,6 +610,13 @@ def test_show(toy: Toy) -> None:
     first = switches[0]
     assert lines[place + 2] == f"    {first.original} \u2192 {first.replacement} ({first.lang}, toy, rank 0)"
     assert lines[place + 1 + len(switches)].startswith("    ") and lines[place + 2 + len(switches)] == ""
+    for qrels, message in (
+        ("q0 0 d0 0\nq1 0 d1 -1\n", r"its qrels give no document a grade above 0"),
+        ("t0 0 d0 1\nq1 0 d999 1\n", r"its qrels name topic 't0' with document 'd0', which are not both in it; check the ids in the qrels"),
+    ):
+        (toy.input / "qrels.txt").write_text(qrels)
+        with pytest.raises(InputError, match=f"input: {message}"):
+            list(shown_pairs(requested(None, str(toy.input), str(toy.policy), None, None), 2, colour=False))
     (toy.input / "qrels.txt").unlink()
     lines = list(shown_pairs(requested(None, str(toy.input), str(toy.policy), None, None), 3, colour=True))
     assert [line for line in lines if line.startswith("passage")] == ["passage d0", "passage d1", "passage d2"] and "\x1b[1;38;5;" in "".join(lines)

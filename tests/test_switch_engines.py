@@ -16,9 +16,9 @@ from test_switch_command import Toy, contents, write_input
 from csrerank.errors import InputError
 from csrerank.switching import engines, shards
 from csrerank.switching.engines import engine_named, here
-from csrerank.switching.job import Job, Shard
+from csrerank.switching.job import Job, Shard, requested
 from csrerank.switching.shards import NOTES, write_shard
-from csrerank.switching.writing import write_collection
+from csrerank.switching.writing import planned, write_collection
 
 DOCS = 4000
 
@@ -132,6 +132,16 @@ def test_a_killed_worker_costs_nothing_but_time(toy: Toy, whole: dict[str, bytes
     assert contents(output) == whole
 
 
+def test_what_a_killed_worker_left_is_swept_away(toy: Toy, tmp_path: Path) -> None:
+    def leaving(job: Job, some: list[Shard], held: engines.Held) -> engines.Noted:
+        yield from here(job, some, held)
+        (job.output / "docs" / ".csrerank-0.tmp").write_text("left by a kill")
+
+    toy.folder = tmp_path
+    write_collection(toy.job("out", shard_size=2000), leaving, quiet=True)  # type: ignore[arg-type]
+    assert sorted(path.name for path in (tmp_path / "out" / "docs").iterdir()) == ["part-00000.parquet", "part-00001.parquet"]
+
+
 def dies(job: Job, shard: Shard, rows: object = None) -> dict[str, object]:
     """Stands for a shard that no memory is enough for."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -178,10 +188,36 @@ def test_bad_input_in_a_worker_is_one_line(toy: Toy, tmp_path: Path, cli: Cli) -
     assert f"{tmp_path / 'input' / 'z.parquet'}: row 2: no doc_id; fill it in, or take the row out" in done.stderr
 
 
+def test_another_version_on_another_machine_is_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy.folder = tmp_path
+    job = toy.job("out")
+    job.versions["pyarrow"] = "0.1"  # type: ignore[index]
+    shards.forget()
+    with pytest.raises(InputError, match=r"pyarrow [0-9.]+ is installed here, and the job began with 0\.1; install the same on all machines"):
+        write_shard(job, Shard("docs", 0, 0, 10))
+
+
+def test_a_process_that_outlives_a_job_reads_anew_for_the_next(toy: Toy, tmp_path: Path) -> None:
+    shared = write_input(tmp_path / "input", 10)
+    job = planned(requested(None, str(shared), str(toy.policy), None, None), tmp_path / "out", "tsv", records=False)
+    for folder in (NOTES, "docs"):
+        (tmp_path / "out" / folder).mkdir(parents=True)
+    write_shard(job, Shard("docs", 0, 0, 10), token="first")
+    write_input(shared, 20, order=list(range(19, -1, -1)))
+    write_shard(job, Shard("docs", 0, 10, 20), token="second")
+    assert [line.split("\t")[0] for line in (tmp_path / "out/docs/part-00000.tsv").read_text().splitlines()] == [f"d{number}" for number in range(9, -1, -1)]
+
+
+def test_ray_is_missed_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"--engine ray needs Ray; pip install csrerank\[ray\]"):
+        engine_named("ray", 2, None)
+
+
 def test_another_lexicon_on_another_machine_is_refused(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toy.folder = tmp_path
     job = toy.job("out")
     job.lexicons[next(iter(job.lexicons))] = "0" * 32  # type: ignore[index]
-    monkeypatch.setattr(shards, "_kept", {})
+    shards.forget()
     with pytest.raises(InputError, match=r"lexicons en-de differs from the one that the job began with"):
         write_shard(job, Shard("docs", 0, 0, 10))

@@ -21,7 +21,8 @@ def _ranks(text: str) -> tuple[int, int]:
 @click.option("--words", type=click.IntRange(min=1), default=20_000, show_default=True, help="Coverage is of this many most frequent English words.")
 @click.option("--ranks", default="5000-6500", show_default=True, help="Places of the gold dictionary's source words that count.")
 @click.option("--format", "form", type=click.Choice(["table", "tsv", "json"]), default="table", show_default=True)
-def quality_command(names: tuple[str, ...], languages: str, gold: str, words: int, ranks: str, form: str) -> None:
+@click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
+def quality_command(names: tuple[str, ...], languages: str, gold: str, words: int, ranks: str, form: str, quiet: bool) -> None:
     """Coverage, identity rate, translations a word, and precision at 1 and 5 of lexicons from English.
 
     \b
@@ -30,7 +31,13 @@ def quality_command(names: tuple[str, ...], languages: str, gold: str, words: in
     """
     from csrerank.lexicons.quality import quality, shown
 
-    click.echo(shown(list(quality(names, [part.strip() for part in languages.split(",") if part.strip()], gold, words, _ranks(ranks))), form))
+    remarks: list[str] = []
+    targets = [part.strip() for part in languages.split(",") if part.strip()]
+    rows = list(quality(names, targets, gold, words, _ranks(ranks), remarks.append, quiet))
+    if not quiet:
+        for remark in remarks:
+            click.echo(remark, err=True)
+    click.echo(shown(rows, form))
 
 
 @click.command("induce")
@@ -44,8 +51,9 @@ def quality_command(names: tuple[str, ...], languages: str, gold: str, words: in
 @click.option("--mutual/--all", default=True, show_default=True, help="Keep only mutual neighbours, or all.")
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Lowest score.")
 @click.option("--k", type=click.IntRange(1, 16), default=5, show_default=True, help="Translations a word.")
+@click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
 def induce_command(
-    source: Path, target: Path, pair: str, output: Path, seed: str | None, words: int, method: str, mutual: bool, threshold: float, k: int
+    source: Path, target: Path, pair: str, output: Path, seed: str | None, words: int, method: str, mutual: bool, threshold: float, k: int, quiet: bool
 ) -> None:
     """Induce a lexicon from two .vec files, SOURCE's language into TARGET's.
 
@@ -58,5 +66,6 @@ def induce_command(
     source_lang, hyphen, target_lang = pair.partition("-")
     if not hyphen:
         raise InputError(f"{pair!r} is no language pair; write it as en-de")
-    made = induce_files(source, target, source_lang, target_lang, output, seed, words, method=method, mutual=mutual, threshold=threshold, k=k)
-    click.echo(f"{output}: {len(made)} words", err=True)
+    made = induce_files(source, target, source_lang, target_lang, output, seed, words, quiet, method=method, mutual=mutual, threshold=threshold, k=k)
+    if not quiet:
+        click.echo(f"{output}: {len(made)} words", err=True)

@@ -62,8 +62,8 @@ def switch_command(output: Path | None, show: int | None, color: str, quiet: boo
     from csrerank.switching.writing import planned, write_collection
 
     parts = tuple(given["parts"].split(",")) if given["parts"] else None
-    job = planned(request, Path(os.path.abspath(str(output))), given["format"], not given["no_records"], given["shard_size"], parts, quiet)
     engine = engine_named(given["engine"], given["workers"], given["address"])
+    job = planned(request, Path(os.path.abspath(str(output))), given["format"], not given["no_records"], given["shard_size"], parts, quiet)
     report = write_collection(job, engine, quiet, {"engine": given["engine"], "workers": given["workers"]})
     if not quiet:
         click.echo(report.summary(output), err=True)  # type: ignore[arg-type]

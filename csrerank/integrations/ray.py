@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,11 @@ def shards_written(
         import ray.data
     except ImportError:
         raise InputError("--engine ray needs Ray; pip install csrerank[ray]") from None
-    mine = not ray.is_initialized()
+    from csrerank.switching.shards import NOTES
+
+    mine, token = not ray.is_initialized(), secrets.token_hex(8)
+    for tries in (job.output / NOTES).glob("*.tries"):  # of a job that was interrupted, whose deaths are not ours
+        tries.unlink(missing_ok=True)
     try:
         if mine:
             _start(ray, workers, address)
@@ -43,7 +48,7 @@ def shards_written(
         places = ray.data.from_items([{"place": place} for place in range(len(shards))], override_num_blocks=len(shards))
         tasks = ray.data.TaskPoolStrategy(size=workers if address else None)
         sent = [None if rows is None else ray.put(rows) for rows in map(held, shards)]
-        written = places.map(_task(job, list(zip(shards, sent, strict=True))), compute=tasks, num_cpus=1)
+        written = places.map(_task(job, list(zip(shards, sent, strict=True)), token), compute=tasks, num_cpus=1)
         for row in written.iter_rows():
             if row["error"] is not None:
                 raise InputError(row["error"])
@@ -69,14 +74,14 @@ def _start(ray: Any, workers: int | None, address: str | None) -> None:
         raise InputError(f"--address {address}: no Ray answers there ({str(error).splitlines()[0]}); give HOST:PORT or auto, or leave it out") from error
 
 
-def _task(job: "Job", work: "Sequence[tuple[Shard, Any]]") -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _task(job: "Job", work: "Sequence[tuple[Shard, Any]]", token: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def written(row: dict[str, Any]) -> dict[str, Any]:
         import ray
 
         from csrerank.switching.shards import NOTES, note_name, write_shard
 
         shard, rows = work[row["place"]]
-        tries = job.output / NOTES / f"{note_name(shard)}.{ray.get_runtime_context().get_job_id()}.tries"
+        tries = job.output / NOTES / f"{note_name(shard)}.{token}.tries"
         with open(tries, "ab") as file:
             file.write(b".")
         if tries.stat().st_size > TRIES:
@@ -85,7 +90,8 @@ def _task(job: "Job", work: "Sequence[tuple[Shard, Any]]") -> Callable[[dict[str
             )
             return {"place": row["place"], "note": None, "error": error}
         try:
-            note = write_shard(job, shard, None if rows is None else ray.get(rows))
+            note = write_shard(job, shard, None if rows is None else ray.get(rows), token)
+            tries.unlink(missing_ok=True)
             return {"place": row["place"], "note": json.dumps(note), "error": None}
         except InputError as error:  # bad input is no reason to try again
             return {"place": row["place"], "note": None, "error": str(error)}

@@ -1,23 +1,30 @@
 """Lexicons induced from word vectors: two languages' spaces mapped onto each other, then each word's nearest neighbours, plain or by CSLS."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b, file_digest
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from csrerank.cache import cache_folder
 from csrerank.errors import InputError
+from csrerank.lexicons import wiktionary
 from csrerank.lexicons.lexicon import Entry, Lexicon, Source, StoredLexicon, key_of
 from csrerank.lexicons.registry import SOURCES, register
+from csrerank.lexicons.vectors import _VERSION as _OF_VECTORS
 from csrerank.lexicons.vectors import LISTED, centred, encoder_fingerprint, log_frequencies, read_vec, target_words, unit, word_list, word_vectors
+from csrerank.lexicons.vectors import nearest as _nearest
 
 NEIGHBOURS = 10  # r of CSLS
 PRIOR = 0.02
 THRESHOLD = 0.51  # P@1 of what it keeps: .67 de, .64 ru on MUSE's first 5,000 words; rarer words fall below (docs/lexicons-quality.md)
-SEED = "wiktionary"  # may be shipped, as MUSE may not
+ENCODER = "encoder"  # in the cache, where scripts/build_encoder puts it
+SEED = wiktionary.NAME  # may be shipped, as MUSE may not
 FOLDS = 4
 METHODS = ("csls", "plain")
 _VERSION = "2"
@@ -122,35 +129,57 @@ def induce(
     return translated([space], source_words, target_words, method, mutual, threshold, k)
 
 
+# (rows, places, scores) of the candidates of each space's source words, best first; and each target word's best source word.
+Ranking = tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]
+
+
 def translated(
     spaces: Iterable[Space], source: Sequence[str], target: Sequence[str], method: str = "csls", mutual: bool = True, threshold: float = 0.0, k: int = 5
 ) -> Iterator[Entry]:
-    """The ``k`` best target words of each source word, each word of which is in one of ``spaces``. A word spelled like the source word is passed over.
+    """The ``k`` best target words of each source word, each word of which is in one of ``spaces``; words of one key (*House*, *house*) are one word. A
+    word spelled like the source word is passed over.
 
     ``plain`` ranks by the cosine, and the score is (1 + cosine) / 2. ``csls`` ranks by 2 cos(x, y) - r(x) - r(y), where r(x) is the mean cosine of x to its
-    ``NEIGHBOURS`` nearest target words and r(y) that of y to its nearest source words (Conneau et al. 2018), and the score is (2 + CSLS) / 4, less ``PRIOR``
-    times the difference of the two words' log10 frequencies where the space has these: a word and its translation are about equally frequent.
+    ``NEIGHBOURS`` nearest target words and r(y) that of y to its nearest source words (Conneau et al. 2018; in a cross-fitted space among the source words of
+    its fold alone), and the score is (2 + CSLS) / 4, less ``PRIOR`` times the difference of the two words' log10 frequencies where the space has these: a word
+    and its translation are about equally frequent.
     ``mutual`` keeps a target word only where no other source word suits it better; ``threshold`` is the lowest score. Raises ``InputError`` for another method.
     """
+    return chosen(ranked(spaces, len(target), method), source, target, mutual, threshold, k)
+
+
+def ranked(spaces: Iterable[Space], targets: int, method: str) -> Ranking:
+    """The first half of ``translated``, which takes the time: the candidates among ``targets`` words. Raises ``InputError`` for an unknown method."""
     if method not in METHODS:
         raise InputError(f"unknown method {method!r}; known are {' '.join(METHODS)}")
-    best_score, best_row = np.full(len(target), -np.inf, np.float32), np.full(len(target), -1)
+    best_score, best_row = np.full(targets, -np.inf, np.float32), np.full(targets, -1)
     candidates = []
     for space in spaces:
         places, scores, back_rows, back_scores = _ranked(space, method)
         better = back_scores > best_score
         best_score[better], best_row[better] = back_scores[better], back_rows[better]
         candidates.append((space.rows, places, scores))
+    return candidates, best_row
+
+
+def chosen(ranking: Ranking, source: Sequence[str], target: Sequence[str], mutual: bool, threshold: float, k: int = 5) -> Iterator[Entry]:
+    """The second half of ``translated``: the entries."""
+    candidates, best_row = ranking
     keys = [key_of(word) for word in target]
+    kept: dict[str, dict[str, Entry]] = {}
     for rows, places, scores in candidates:
         for row, found, values in zip(rows, places, scores, strict=True):
             own, left = key_of(source[row]), k
+            entries_of = kept.setdefault(own, {})
             for place, score in zip(found, values, strict=True):
                 if score < threshold or not left:
                     break
                 if keys[place] != own and not (mutual and best_row[place] != row):
-                    yield Entry(source[row], target[place], float(score))
+                    entry = Entry(source[row], target[place], float(score))
+                    entries_of[entry.translation] = max(entry, entries_of.get(entry.translation, entry), key=attrgetter("score"))
                     left -= 1
+    for entries_of in kept.values():
+        yield from sorted(entries_of.values(), key=attrgetter("score"), reverse=True)[:k]
 
 
 def _ranked(space: Space, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -174,40 +203,55 @@ def _ranked(space: Space, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return np.take_along_axis(places, order, 1), scores, space.rows[np.take_along_axis(sources, first, 1)[:, 0]], best
 
 
-def _nearest(queries: np.ndarray, vectors: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and places of the ``count`` nearest ``vectors`` of each query, exactly: float32 and int64 [queries, count]."""
-    import faiss
-
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.ascontiguousarray(vectors, np.float32))
-    similarity, places = index.search(np.ascontiguousarray(queries, np.float32), min(count, len(vectors)))
-    return similarity, places
-
-
 def induce_files(
-    source: Path, target: Path, source_lang: str, target_lang: str, output: Path, seed: str | None = None, words: int = 50_000, **settings: Any,
+    source: Path, target: Path, source_lang: str, target_lang: str, output: Path, seed: str | None = None, words: int = 50_000, quiet: bool = True,
+    **settings: Any,
 ) -> StoredLexicon:  # fmt: skip
     """The lexicon induced from two ``.vec`` files, written to ``output``. ``seed`` names a lexicon to align monolingual spaces with (``aligned``); ``settings``
-    are those of ``induce``. Raises ``InputError`` for files that cannot be read or aligned.
+    are those of ``induce``. Raises ``InputError`` for files that cannot be read or aligned, and where ``output`` is one of them.
     """
-    from csrerank.files import check_writable
-    from csrerank.languages import language
+    from tqdm import tqdm
+
     from csrerank.lexicons.catalogue import find
 
-    check_writable(output)
-    for lang in (source_lang, target_lang):
-        language(lang)
-    (left_words, left), (right_words, right) = read_vec(source, words), read_vec(target, words)
+    _check_files(source, target, source_lang, target_lang, output, seed)
+    (left_words, left), (right_words, right) = read_vec(source, words, quiet), read_vec(target, words, quiet)
+    licences = [f"that of {source.name} and {target.name}"]
+    files = {f"{lang} {path.name}": _md5(path) for lang, path in ((source_lang, source), (target_lang, target))}
     if seed is not None:
-        pairs = seed_pairs(find(seed, source_lang, target_lang), left_words, right_words)
+        known = find(seed, source_lang, target_lang, quiet=quiet)
+        licences += dict.fromkeys(f"{part.licence} (seed {part.name})" for part in known.sources)
+        files |= {f"seed {part.name}: {name}": digest for part in known.sources for name, digest in part.files.items()}
+        pairs = seed_pairs(known, left_words, right_words)
         space = aligned(left, right, pairs)
         left, right = space.source, space.target
     elif left.shape[1] != right.shape[1]:
         raise InputError(f"{source} has {left.shape[1]} dimensions and {target} {right.shape[1]}: not one space; take two files of the same kind")
-    about = Source("induced", f"that of {source.name} and {target.name}", {path.name: _md5(path) for path in (source, target)})
-    made = StoredLexicon.compiled(induce(left_words, left, right_words, right, **settings), about, source_lang, target_lang)
+    induced = induce(left_words, left, right_words, right, **settings)
+    with tqdm(induced, desc=f"inducing {source_lang}-{target_lang}", unit="entry", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
+        made = StoredLexicon.compiled(bar, Source("induced", "; ".join(licences), files), source_lang, target_lang)
     made.save(output)
     return made
+
+
+def _check_files(source: Path, target: Path, source_lang: str, target_lang: str, output: Path, seed: str | None) -> None:
+    """Raise ``InputError`` for what ``induce_files`` could not do, before it begins."""
+    from csrerank.files import check_writable, is_stream
+    from csrerank.languages import language
+    from csrerank.lexicons.catalogue import ENDING
+
+    if language(source_lang) == language(target_lang):
+        raise InputError(f"{source_lang}-{target_lang}: one language; a lexicon is induced from one into another")
+    for path in (source, target):
+        if is_stream(path):
+            raise InputError(f"{path}: read more than once, so it cannot come from a pipe; give a file")
+    if output.suffix != ENDING:
+        raise InputError(f"--output {output}: the name of a lexicon ends in {ENDING}; call it {output}{ENDING}")
+    seeds = [Path(part) for part in (seed or "").split("+") if part]
+    for path in (source, target, *seeds, *(part / f"{source_lang}-{target_lang}{ENDING}" for part in seeds)):
+        if output.exists() and path.exists() and output.samefile(path):
+            raise InputError(f"--output {output}: would write over {path}, which is read; give another file")
+    check_writable(output)
 
 
 def _md5(path: Path) -> str:
@@ -215,19 +259,12 @@ def _md5(path: Path) -> str:
         return file_digest(file, "md5").hexdigest()
 
 
-def _encoder() -> Path:
-    from csrerank.cache import cache_folder
-
-    return cache_folder() / "encoder"
-
-
 def spaces_of(source_lang: str, target_lang: str) -> tuple[list[str], list[str], Iterator[Space]]:
     """The encoder's words of both languages and, cross-fitted over the seed dictionary where there is one, their spaces."""
-    from csrerank.cache import cache_folder
     from csrerank.lexicons.catalogue import find, languages_of
 
     source, target = word_list(source_lang), target_words(target_lang)
-    left, right = (np.hstack([centred(layer) for layer in word_vectors(words, _encoder(), cache_folder())]) for words in (source, target))
+    left, right = (np.hstack([centred(layer) for layer in word_vectors(words, cache_folder() / ENCODER, cache_folder())]) for words in (source, target))
     pairs = np.zeros((0, 2), np.int64)
     if target_lang in languages_of(SEED):
         pairs = seed_pairs(find(SEED, source_lang, target_lang), source, target)
@@ -237,17 +274,27 @@ def spaces_of(source_lang: str, target_lang: str) -> tuple[list[str], list[str],
 
 def entries(method: str, filtered: bool, source_lang: str, target_lang: str) -> Iterator[Entry]:
     """The lexicon induced from our encoder's vectors; ``filtered`` is for mixes: mutual neighbours that score ``THRESHOLD`` or more."""
-    source, target, spaces = spaces_of(source_lang, target_lang)
-    return translated(spaces, source, target, method, mutual=filtered, threshold=THRESHOLD if filtered else 0.0)
+    key = (method, source_lang, target_lang, *inputs(source_lang, target_lang).items())
+    if key not in _last:
+        _last.clear()
+        source, target, spaces = spaces_of(source_lang, target_lang)
+        _last[key] = source, target, ranked(spaces, len(target), method)
+    source, target, ranking = _last[key]
+    return chosen(ranking, source, target, mutual=filtered, threshold=THRESHOLD if filtered else 0.0)
+
+
+_last: dict[Any, tuple[list[str], list[str], Ranking]] = {}  # two of the lexicons below differ only in what they choose
 
 
 def inputs(source_lang: str, target_lang: str) -> Mapping[str, str]:
     """The encoder, wordfreq, and what the seed dictionary was read from."""
-    seed = SOURCES.get(SEED)
-    read = dict(seed.inputs(source_lang, target_lang)) if seed and target_lang in seed.languages else {}
-    return {"encoder": encoder_fingerprint(_encoder()), "wordfreq": version("wordfreq"), **read}
+    read = wiktionary.inputs(source_lang, target_lang) if target_lang in wiktionary.LANGUAGES else {}
+    return {"encoder": encoder_fingerprint(cache_folder() / ENCODER), "wordfreq": version("wordfreq"), **read}
 
 
+_VERSIONS = ".".join((_VERSION, _OF_VECTORS, SOURCES[SEED].version))
 LICENCE = "CC BY-SA 4.0 (words of wordfreq, found with a MIT-licensed encoder, mapped over a seed of Wiktionary)"
 for _name, _method, _filtered in (("induced", "csls", True), ("induced-csls", "csls", False), ("induced-plain", "plain", False)):
-    register(_name, LICENCE, entries=partial(entries, _method, _filtered), languages=[lang for lang in LISTED if lang != "en"], inputs=inputs, version=_VERSION)
+    register(
+        _name, LICENCE, entries=partial(entries, _method, _filtered), languages=[lang for lang in LISTED if lang != "en"], inputs=inputs, version=_VERSIONS
+    )

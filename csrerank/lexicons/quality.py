@@ -1,7 +1,8 @@
 """How good a lexicon is: coverage of frequent words, identity rate, translations a word, and precision at 1 and 5 against a gold dictionary."""
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,7 +101,8 @@ def measured(name: str, lexicon: Lexicon, words: Sequence[str], gold: Gold) -> Q
 
 
 def quality(
-    names: Sequence[str], languages: Sequence[str], gold: str = "muse", words: int = WORDS, ranks: tuple[int, int] = RANKS
+    names: Sequence[str], languages: Sequence[str], gold: str = "muse", words: int = WORDS, ranks: tuple[int, int] = RANKS,
+    remark: Callable[[str], object] = lambda text: None, quiet: bool = True,
 ) -> Iterator[Quality]:  # fmt: skip
     """A row for each lexicon and language, English into it, as soon as it is measured.
 
@@ -108,8 +110,12 @@ def quality(
     :param gold: ``muse``, or a file of lines with a word and its translation, with ``{lang}`` for the language where there are several.
     :param words: of wordfreq's most frequent English words that hold a letter.
     :param ranks: places in the gold dictionary.
-    :raises InputError: for what cannot be found or read, and where no gold word is left.
+    :param remark: called with a line for each row that is left out.
+    :param quiet: show no progress on a terminal.
+    :raises InputError: for what cannot be found or read, and where no gold word or no row is left.
     """
+    from tqdm import tqdm
+
     from csrerank.languages import language
     from csrerank.lexicons.catalogue import find
     from csrerank.lexicons.vectors import word_list
@@ -120,22 +126,29 @@ def quality(
         raise InputError(
             f"--gold {gold}: one file for {len(languages)} languages; write {_PLACEHOLDER} where the language stands in its name, or give one language"
         )
-    frequent = word_list("en", words)
-    for lang in languages:
-        reference = gold_words(_gold_entries(gold, language(lang).code), ranks)
-        if not reference:
-            raise InputError(f"--gold {gold}: no gold words for {lang} at the places {ranks[0]}-{ranks[1]}; give others with --ranks")
-        for name in names:
-            if _lacks(name, lang):
-                continue
-            yield measured(name, find(name, "en", lang), frequent, reference)
+    frequent, empty = word_list("en", words), True
+    with tqdm(total=len(names) * len(languages), desc="measuring", unit="lexicon", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
+        for lang in languages:
+            reference = gold_words(_gold_entries(gold, language(lang).code), ranks)
+            if not reference:
+                raise InputError(f"--gold {gold}: no gold words for {lang} at the places {ranks[0]}-{ranks[1]}; give others with --ranks")
+            for name in names:
+                bar.set_postfix_str(f"{name} en-{lang}")
+                if lacking := _lacking(name, lang):
+                    remark(f"{name} en-{lang}: left out; {lacking} has no {lang}")
+                else:
+                    empty = False
+                    yield measured(name, find(name, "en", lang, quiet=quiet), frequent, reference)
+                bar.update()
+    if empty:
+        raise InputError(f"nothing to measure: none of {' '.join(names)} has {' '.join(languages)}; give other lexicons or --languages")
 
 
-def _lacks(name: str, lang: str) -> bool:
-    """Whether a part of the mix ``name`` is a known source without the language; what is unknown is left for ``find`` to refuse."""
+def _lacking(name: str, lang: str) -> str | None:
+    """The first part of the mix ``name`` that is a known source without the language; what is unknown is left for ``find`` to refuse."""
     from csrerank.lexicons.catalogue import languages_of, names
 
-    return any(part in names() and lang not in languages_of(part) for part in name.split("+"))
+    return next((part for part in name.split("+") if part in names() and lang not in languages_of(part)), None)
 
 
 def _gold_entries(gold: str, lang: str) -> Iterable[Entry]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context, parent_process
 from os import _exit
 from typing import Any
@@ -25,6 +26,8 @@ DEATHS = 3  # of worker processes, one after the other with no shard written in 
 def engine_named(name: str, workers: int | None, address: str | None) -> Engine:
     """The engine ``process`` (by default with one worker, this process) or ``ray``. Raises ``InputError`` where Ray is not installed."""
     if name == "ray":
+        if find_spec("ray") is None:
+            raise InputError("--engine ray needs Ray; pip install csrerank[ray]")
         from csrerank.integrations.ray import shards_written
 
         return partial(shards_written, workers=workers, address=address)

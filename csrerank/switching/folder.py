@@ -3,7 +3,6 @@
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,16 +10,20 @@ from typing import Any
 
 from csrerank.errors import InputError
 from csrerank.files import atomic
+from csrerank.switching.formats import FORMATS
 from csrerank.switching.job import SIDES, Shard
 from csrerank.switching.shards import NOTES, note_name
 
 MANIFEST = "manifest.json"
 _SETTINGS, _LOCK = "settings.json", "lock"
+_NOTE = "*-part-*.json"
+_OWN = (_SETTINGS, MANIFEST, _NOTE, "*.tries", ".csrerank-*.tmp", _LOCK)  # what csrerank puts among the notes
+_SHARDS = (*(f"part-*.{ending}" for ending in FORMATS), ".csrerank-*.tmp")
 
 
 @contextmanager
 def claimed(output: Path, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the folder (made if need be) for a job with these settings; what stays unfinished keeps its notes.
+    """Hold the folder (made if need be) for a job with these settings; what stays unfinished keeps its notes. Nothing is removed but what csrerank writes.
 
     Raises ``InputError`` naming the first setting that differs where another job made the folder, where something else lies in it, and where a job is writing to it
     now.
@@ -48,31 +51,53 @@ def claimed(output: Path, settings: Mapping[str, Any]) -> Iterator[None]:
             if not _noted(notes):  # it got nowhere: a mended command, with other settings, is not to be refused for it
                 _clear(output)
             raise
-        shutil.rmtree(notes)
+        _sweep(output)
+        _remove(notes, _OWN)
+
+
+def set_aside(output: Path) -> None:
+    """Move a finished folder's manifest among the notes, so that no folder has one while it is mended."""
+    with suppress(FileNotFoundError):
+        (output / MANIFEST).replace(output / NOTES / MANIFEST)
 
 
 def _noted(notes: Path) -> list[Path]:
-    return [path for path in notes.glob("*.json") if path.name != _SETTINGS]
+    return list(notes.glob(_NOTE))
 
 
 def _clear(output: Path) -> None:
-    """Take away what a job without a note left."""
-    if (output / NOTES / _SETTINGS).exists() and not (output / MANIFEST).exists():
-        for part in SIDES:
-            shutil.rmtree(output / part, ignore_errors=True)
-    shutil.rmtree(output / NOTES)
+    """Take away what a job without a note left, and give back the manifest of a folder that it was to mend."""
+    notes = output / NOTES
+    if (notes / MANIFEST).exists() and not (output / MANIFEST).exists():
+        (notes / MANIFEST).replace(output / MANIFEST)
+    if (notes / _SETTINGS).exists() and not (output / MANIFEST).exists():
+        _remove_shards(output)
+    _remove(notes, _OWN)
     with suppress(OSError):
         output.rmdir()
 
 
+def _remove_shards(output: Path) -> None:
+    for part in SIDES:
+        _remove(output / part, _SHARDS)
+
+
+def _remove(place: Path, patterns: Sequence[str]) -> None:
+    """Remove a folder's files of these patterns, and the folder unless it holds anything else."""
+    for pattern in patterns:
+        for path in place.glob(pattern):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        place.rmdir()
+
+
 def _check(output: Path, settings: Mapping[str, Any]) -> None:
     notes = output / NOTES
-    found = _read(output / MANIFEST, "settings") or (_read(notes / _SETTINGS) if _noted(notes) else None)
+    found = _read(output / MANIFEST, "settings") or _read(notes / MANIFEST, "settings") or (_read(notes / _SETTINGS) if _noted(notes) else None)
     if found is None:
-        begun = SIDES if (notes / _SETTINGS).exists() else ()
-        others = sorted(path.name for path in output.iterdir() if path != notes and path.name not in begun)
-        for part in begun:
-            shutil.rmtree(output / part, ignore_errors=True)
+        if (notes / _SETTINGS).exists():
+            _remove_shards(output)
+        others = sorted(path.name for path in output.iterdir() if path != notes)
         if others:
             raise InputError(f"{output}: holds {others[0]}, and no collection of csrerank's; give another --output, a new or an empty folder")
     else:
@@ -81,7 +106,12 @@ def _check(output: Path, settings: Mapping[str, Any]) -> None:
             raise InputError(f"{output}: holds a collection written with another {difference}; give another --output, or delete that folder to start anew")
     with atomic(notes / _SETTINGS) as file:
         file.write(json.dumps(settings, ensure_ascii=False).encode())
-    for left in output.glob("**/.csrerank-*.tmp"):  # by a process that was killed
+    _sweep(output)
+
+
+def _sweep(output: Path) -> None:
+    """Remove what processes left that were killed while they wrote a file."""
+    for left in output.glob("**/.csrerank-*.tmp"):
         left.unlink(missing_ok=True)
 
 
@@ -116,13 +146,19 @@ def _short(value: Any) -> str:
 
 def notes_of(output: Path, shards: Sequence[Shard]) -> dict[Shard, dict[str, Any]]:
     """The notes of the shards that are there as they were written: every file has the SHA-256 that the note (or the manifest of a finished job) gives."""
-    finished = {note["shard"]: note for note in _read(output / MANIFEST, "shards") or []}
+    finished = {note["shard"]: note for note in _read(output / MANIFEST, "shards") or _read(output / NOTES / MANIFEST, "shards") or []}
     found = {}
     for shard in shards:
         note = _read(output / NOTES / note_name(shard)) or finished.get(shard.stem)
         if note is not None and all(is_as_written(output / path, entry) for path, entry in note["files"].items()):
             found[shard] = {key: note[key] for key in ("files", "counts", "examples")}
     return found
+
+
+def is_whole(output: Path) -> bool:
+    """Whether the folder is finished and its files beside the shards are as they were written."""
+    entries = _read(output / MANIFEST, "files")
+    return entries is not None and all(is_as_written(output / path, entry) for path, entry in entries.items() if "/" not in path)
 
 
 def is_as_written(path: Path, entry: Mapping[str, Any]) -> bool:

@@ -49,10 +49,9 @@ def _plain_id(identifier: str) -> str:
 
 def jsonl(records: Records, switches: Switches | None, columns: Mapping[str, Any]) -> dict[str, bytes]:
     """One object a line: the record's fields, then the switches in a list of objects."""
-    encode = json.JSONEncoder(ensure_ascii=False, default=_json_value).encode
     lines = []
     for place, record in enumerate(records):
-        line = encode(dict(zip(columns, record, strict=True)))
+        line = _json(dict(zip(columns, record, strict=True)), record[0])
         if switches is not None:
             listed = ", ".join([_json_switch(switch, field) for field, found in switches[place].items() for switch in found])
             line = f'{line[:-1]}, "switches": [{listed}]}}'
@@ -79,7 +78,9 @@ def parquet(records: Records, switches: Switches | None, columns: Mapping[str, A
         for place, (name, kind) in enumerate(columns.items()):
             arrow = arrow_type(kind)
             values = [record[place] for record in records]
-            arrays.append(pa.array(values, arrow) if arrow is not None else pa.array(map(_json_text, values), pa.string()))
+            if arrow is None:
+                values = [None if value is None else _json(value, record[0]) for value, record in zip(values, records, strict=True)]
+            arrays.append(pa.array(values, arrow or pa.string()))
             fields.append(pa.field(name, arrays[-1].type))
         if switches is not None:
             arrays.append(_switch_column(switches))
@@ -141,16 +142,27 @@ def arrow_type(kind: Any) -> Any:
     return None
 
 
-def _json_text(value: Any) -> str | None:
-    return None if value is None else json.dumps(value, ensure_ascii=False, default=_json_value)
-
-
 def _json_value(value: Any) -> Any:
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     raise InputError(
         f"a field of type {type(value).__name__} cannot be written in this format; take --format tsv, which holds id and text, or --input without it"
     )
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_json_value).encode
+
+
+def _json(value: Any, identifier: str) -> str:
+    """The fields of the record ``identifier``, or one of them, as JSON."""
+    try:
+        return _encode(value)
+    except InputError:
+        raise
+    except ValueError:
+        raise InputError(
+            f"record {identifier!r}: a number that is infinite or NaN, which JSON lacks; mend it, or take --format tsv, which holds id and text"
+        ) from None
 
 
 def _encoded(text: str, records: Records) -> bytes:

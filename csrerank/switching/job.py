@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ FORMAT = 1  # of the folder; raised when the same settings would give other byte
 SIDES = {"queries": "query", "docs": "passage"}  # the parts that are switched, in the order in which they are written
 PARTS = ("docs", "queries", "qrels", "docpairs")
 SHARD_SIZE = 20_000
+MOST_SHARDS = 100_000  # of a part, since their names have five digits
 
 
 class Shard(NamedTuple):
@@ -37,7 +38,8 @@ class Job:
     """Everything that a shard's bytes depend on, and where they go; small, since every process is sent it.
 
     ``dataset`` is an ir_datasets id and ``input`` a folder of Parquet files; one of them is None. ``lexicons`` are fingerprints by (mix, source language,
-    target language). ``records`` tells whether the switches are written too.
+    target language), those of the source's own policies among them; ``versions`` are of the packages that the bytes depend on. ``records`` tells whether the
+    switches are written too.
     """
 
     dataset: str | None
@@ -50,6 +52,7 @@ class Job:
     parts: tuple[str, ...]
     shard_size: int
     lexicons: Mapping[tuple[str, str, str], str]
+    versions: Mapping[str, str]
     output: Path
 
     def source(self) -> Source:
@@ -60,23 +63,26 @@ class Job:
         """What the folder's content depends on, as its manifest spells it; ``contents`` says what the source holds."""
         return {
             "format version": FORMAT,
-            "csrerank": version("csrerank"),
+            **self.versions,
             **contents,
             "policy": {side: content for side, content in self.policy.plain().items() if side in ("query", "passage")},
             "lexicons": {spelt(name): fingerprint for name, fingerprint in self.lexicons.items()},
             "seed": self.seed,
             "epoch": self.epoch,
             "format": self.format,
-            **({"pyarrow": version("pyarrow")} if self.format == "parquet" else {}),
             "switch records": self.records,
             "shard size": self.shard_size,
             "parts": list(self.parts),
         }
 
     def shards(self, counts: Mapping[str, int]) -> Iterator[Shard]:
-        """The shards, given how many records each part has."""
+        """The shards, given how many records each part has. Raises ``InputError`` where they are too many to be named."""
         for part in SIDES:
             if part in self.parts:
+                if counts[part] > MOST_SHARDS * self.shard_size:
+                    raise InputError(
+                        f"--shard-size {self.shard_size}: {counts[part]} {part} would be more than {MOST_SHARDS} files; take a larger --shard-size"
+                    )
                 for number, start in enumerate(range(0, counts[part], self.shard_size)):
                     yield Shard(part, number, start, min(start + self.shard_size, counts[part]))
 
@@ -91,9 +97,16 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def lexicon_fingerprints(policy: Policy, lexicons: Lexicons) -> dict[tuple[str, str, str], str]:
-    """The fingerprint of every lexicon that a policy needs. Raises ``InputError`` where one cannot be found."""
-    return {name: lexicons.find(*name).fingerprint for name in policy.lexicons()}
+def lexicon_fingerprints(policies: Iterable[Policy], lexicons: Lexicons) -> dict[tuple[str, str, str], str]:
+    """The fingerprint of every lexicon that policies need. Raises ``InputError`` where one cannot be found."""
+    return {name: lexicons.find(*name).fingerprint for name in sorted({name for policy in policies for name in policy.lexicons()})}
+
+
+def package_versions(policies: Iterable[Policy], format: str) -> dict[str, str]:
+    """The installed version of each package that the bytes depend on: simplemma only where a rule translates, since that looks words up by their lemmas."""
+    translates = any(rule.strategy == "translate" for policy in policies for rule in (*policy.query.rules, *policy.passage.rules))
+    packages = ["csrerank", *(["pyarrow"] if format == "parquet" else []), *(["simplemma"] if translates else [])]
+    return {package: version(package) for package in packages}
 
 
 class Request(NamedTuple):

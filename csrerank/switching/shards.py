@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -13,14 +14,14 @@ from csrerank.codeswitch import Lexicons, Switch
 from csrerank.collections.sampling import uniform
 from csrerank.errors import InputError
 from csrerank.files import atomic
-from csrerank.switching import rates
+from csrerank.switching import parquet, rates
 from csrerank.switching.formats import FORMATS
-from csrerank.switching.job import SIDES, Job, Shard, lexicon_fingerprints, spelt
+from csrerank.switching.job import SIDES, Job, Shard, spelt
 from csrerank.switching.sources import Source
 
 EXAMPLES = 5  # records a side that a data card shows
 EXCERPT = 400  # characters of a text that it shows
-NOTES = ".progress"  # the folder of the notes, while a job runs
+NOTES = ".csrerank-progress"  # the folder of the notes, while a job runs
 
 
 class _Opened(NamedTuple):
@@ -31,28 +32,39 @@ class _Opened(NamedTuple):
 _kept: dict[tuple[Any, ...], _Opened] = {}
 
 
-def _opened(job: Job) -> _Opened:
-    """The source and the lexicons, kept from one shard to the next. Raises ``InputError`` where the lexicons here are not those that the job began with."""
-    key = (job.dataset, job.input, job.policy.fingerprint)
+def forget() -> None:
+    """Drop what is kept from one shard to the next: another job may come after its input or lexicons were written anew."""
+    _kept.clear()
+    parquet.forget()
+
+
+def _opened(job: Job, token: str) -> _Opened:
+    """The source and the lexicons, kept from one shard to the next. Raises ``InputError`` where packages or lexicons are not those it began with."""
+    key = (token, job.dataset, job.input, job.policy.fingerprint, *sorted(job.lexicons.items()))
     if key not in _kept:
+        for package, begun in job.versions.items():
+            if version(package) != begun:
+                raise InputError(f"{package} {version(package)} is installed here, and the job began with {begun}; install the same on all machines")
         lexicons = Lexicons()
-        found = lexicon_fingerprints(job.policy, lexicons)
         for name, fingerprint in job.lexicons.items():
-            if found[name] != fingerprint:
+            found = lexicons.find(*name).fingerprint
+            if found != fingerprint:
                 raise InputError(
-                    f"lexicon {spelt(name)} differs from the one that the job began with ({found[name]}, then {fingerprint}); compile the same on all machines"
+                    f"lexicon {spelt(name)} differs from the one that the job began with ({found}, then {fingerprint}); compile the same on all machines"
                 )
-        _kept.clear()
+        forget()
         _kept[key] = _Opened(job.source(), lexicons)
     return _kept[key]
 
 
-def write_shard(job: Job, shard: Shard, rows: Iterable[Any] | None = None) -> dict[str, Any]:
+def write_shard(job: Job, shard: Shard, rows: Iterable[Any] | None = None, token: str = "") -> dict[str, Any]:
     """Write the shard's files and its note, each whole by rename; gives the note: ``files`` (SHA-256, bytes and records by path), ``counts``, ``examples``.
 
-    ``rows`` are its records, where the caller has them; otherwise they are read here. Raises ``InputError`` for a record that cannot be switched or written.
+    :param rows: its records, where the caller has them; otherwise they are read here.
+    :param token: another for every job, where this process may outlive the job; otherwise ``forget`` between jobs is enough.
+    :raises InputError: for a record that cannot be switched or written.
     """
-    source, lexicons = _opened(job)
+    source, lexicons = _opened(job, token)
     with _uncollected():
         originals, records, switches = _switched(job, shard, source.rows(shard.part, shard.start, shard.stop) if rows is None else rows, lexicons)
         if len(records) != shard.stop - shard.start:

@@ -38,9 +38,14 @@ def _groups(source: Source, count: int) -> Iterator[list[tuple[str, Any]]]:
     if {"docs", "queries", "qrels"} <= set(parts):
         pairs = _pairs(source, count)
         queries, docs = source.found("queries", list(pairs)), source.found("docs", list(pairs.values()))
-        for topic, doc in pairs.items():
-            if topic in queries and doc in docs:
-                yield [("queries", queries[topic]), ("docs", docs[doc])]
+        if not pairs:
+            raise InputError(f"{source.name}: its qrels give no document a grade above 0; with --output they need none, to look they need one")
+        there = [(topic, doc) for topic, doc in pairs.items() if topic in queries and doc in docs]
+        if not there:
+            topic, doc = next(iter(pairs.items()))
+            raise InputError(f"{source.name}: its qrels name topic {topic!r} with document {doc!r}, which are not both in it; check the ids in the qrels")
+        for topic, doc in there:
+            yield [("queries", queries[topic]), ("docs", docs[doc])]
     else:
         part = "docs" if "docs" in parts else "queries"
         if part in parts:

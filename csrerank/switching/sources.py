@@ -1,14 +1,18 @@
 """Where records come from: an ir_datasets id, or a folder of Parquet files; read window by window, so that a big collection is never in memory."""
 
+import re
+import sys
 import typing
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
-from itertools import accumulate, islice
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from csrerank.codeswitch import Policy
 from csrerank.errors import InputError
+from csrerank.switching.parquet import is_text, schema_of, windows
 
 _ID = {"docs": "doc_id", "queries": "query_id"}
 _TEXTS = ("text", "context")  # the columns that are switched
@@ -52,8 +56,12 @@ class Source(Protocol):
         """Those of the records named ``ids`` that there are."""
         ...
 
-    def contents(self) -> dict[str, Any]:
-        """What tells this source from another, for a fingerprint."""
+    def contents(self, quiet: bool = True) -> dict[str, Any]:
+        """What tells this source from another, for a fingerprint; progress is shown on a terminal unless ``quiet``."""
+        ...
+
+    def policies(self) -> tuple[Policy, ...]:
+        """By which the records are switched already as they are read: what these depend on, they depend on too."""
         ...
 
 
@@ -123,9 +131,21 @@ class DatasetSource:
             return {query.query_id: query for query in self._queries if query.query_id in ids}
         return self._dataset.docs_store().get_many(ids)
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self, quiet: bool = True) -> dict[str, Any]:
         """The id."""
         return {"dataset": self.name}
+
+    def policies(self) -> tuple[Policy, ...]:
+        """Of a ``.../translate-test`` those from each of its languages; otherwise none."""
+        from csrerank.collections import demo, mmarco, xquad_r
+        from csrerank.collections.switched import policy_named
+
+        tracks = {collection.NAME: collection.TRACKS for collection in (demo, mmarco, xquad_r)}
+        match = re.fullmatch(rf"csrerank/({'|'.join(tracks)})/([^-/]+)-([^-/]+)/(?:.+/)?translate-test", self.name)
+        if match is None:
+            return ()
+        languages = {lang for side in match.groups()[1:] for lang in tracks[match[1]].get(side, (side,))}
+        return tuple(policy_named(f"translate-test/{lang}-{lang}") for lang in sorted(languages - {"en"}))
 
 
 class _File(NamedTuple):
@@ -151,27 +171,20 @@ class FolderSource:
             raise InputError(f"{folder}: no Parquet file in it; --input takes files with columns doc_id and text, or query_id and text")
 
     def _add(self, path: Path) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            content = pq.ParquetFile(path)
-        except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{path}: not a Parquet file ({str(error).splitlines()[0]}); write it anew, or take it out") from None
-        schema = content.schema_arrow
+        schema, rows = schema_of(path)
         part = next((part for part, column in _ID.items() if column in schema.names), None)
         if part is None or "text" not in schema.names:
             raise InputError(f"{path}: columns {', '.join(schema.names)}; documents need doc_id and text, queries query_id and text: rename or add them")
         for column in {_ID[part], *_TEXTS} & set(schema.names):
             kind = schema.field(column).type
-            if not _is_text(kind):
+            if not is_text(kind):
                 raise InputError(f"{path}: column {column} is {kind}, not text; cast it to string")
         if "switches" in schema.names:
             raise InputError(f"{path}: has a column switches, so it is switched already; give the folder that it was made from, or rename the column")
         if not self._schemas.setdefault(part, schema).equals(schema):
             raise InputError(f"{path}: other columns than {self._files[part][0].path}; all files of a part need the same")
         known = self._files.setdefault(part, [])
-        known.append(_File(path, known[-1].first + known[-1].rows if known else 0, content.metadata.num_rows))
+        known.append(_File(path, known[-1].first + known[-1].rows if known else 0, rows))
 
     def parts(self) -> tuple[str, ...]:
         """Those of docs, queries and qrels that there are."""
@@ -191,17 +204,15 @@ class FolderSource:
         return {name: schema.field(name).type for name in [_ID[part], *(name for name in schema.names if name != _ID[part])]}
 
     def rows(self, part: str, start: int, stop: int) -> Iterator[Any]:
-        """Records ``start`` to ``stop`` (exclusive). Raises ``InputError`` naming the file and row where an id or a text is missing."""
+        """Records ``start`` to ``stop`` (exclusive). Raises ``InputError`` naming the file and row where an id or a text is missing or damaged."""
         names = list(self.columns(part))
         needed = [(place, name) for place, name in enumerate(names) if name in (_ID[part], *_TEXTS)]
         record = namedtuple("Row", names, rename=True)  # type: ignore[misc]  # noqa: PYI024
         for file in self._files[part]:
-            for group, (first, rows) in enumerate(_row_groups(file.path)):
-                low, high = max(start - file.first - first, 0), min(stop - file.first - first, rows)
-                if low >= high:
-                    continue
-                table = _row_group(file.path, group).slice(low, high - low)
-                for number, row in enumerate(map(record, *(table.column(name).to_pylist() for name in names)), first + low + 1):
+            if stop <= file.first or file.first + file.rows <= start:
+                continue
+            for first, columns in windows(file.path, names, start - file.first, stop - file.first):
+                for number, row in enumerate(map(record, *columns), first + 1):
                     for place, name in needed:
                         if row[place] is None:
                             raise InputError(f"{file.path}: row {number}: no {name}; fill it in, or take the row out")
@@ -227,40 +238,21 @@ class FolderSource:
                     break
         return found
 
-    def contents(self) -> dict[str, Any]:
+    def contents(self, quiet: bool = True) -> dict[str, Any]:
         """SHA-256 of every file by its path in the folder."""
+        from tqdm import tqdm
+
         from csrerank.collections.texts import file_hash
 
-        paths = [file.path for files in self._files.values() for file in files] + [path for path in [self._folder / "qrels.txt"] if path.is_file()]
-        return {"input": {str(path.relative_to(self._folder)): file_hash(path) for path in sorted(paths)}}
+        paths = sorted([file.path for files in self._files.values() for file in files] + [path for path in [self._folder / "qrels.txt"] if path.is_file()])
+        hashes = {}
+        size = sum(path.stat().st_size for path in paths)
+        with tqdm(total=size, unit="B", unit_scale=True, desc="hashing the input", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
+            for path in paths:
+                hashes[str(path.relative_to(self._folder))] = file_hash(path)
+                bar.update(path.stat().st_size)
+        return {"input": hashes}
 
-
-def _row_groups(path: Path) -> list[tuple[int, int]]:
-    """(first row, rows) of each row group of a file."""
-    metadata = _open(path).metadata
-    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
-    return list(zip(accumulate(sizes[:-1], initial=0), sizes, strict=True)) if sizes else []
-
-
-@lru_cache(maxsize=1)
-def _open(path: Path) -> Any:
-    import pyarrow.parquet as pq
-
-    return pq.ParquetFile(path)
-
-
-@lru_cache(maxsize=1)  # the windows of a big row group come one after the other
-def _row_group(path: Path, number: int) -> Any:
-    return _open(path).read_row_group(number, use_threads=False)
-
-
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_dictionary(kind)
-        and _is_text(kind.value_type)
-    )
+    def policies(self) -> tuple[Policy, ...]:
+        """None."""
+        return ()

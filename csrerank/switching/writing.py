@@ -15,11 +15,13 @@ from csrerank.files import atomic, write_lines
 from csrerank.metadata import describe, dumped
 from csrerank.switching import card, folder
 from csrerank.switching.engines import Engine
-from csrerank.switching.job import SHARD_SIZE, SIDES, Job, Request, Shard, chosen_parts, fingerprint, lexicon_fingerprints
+from csrerank.switching.job import SHARD_SIZE, SIDES, Job, Request, Shard, chosen_parts, fingerprint, lexicon_fingerprints, package_versions
+from csrerank.switching.shards import forget
 from csrerank.switching.sources import Source
 from csrerank.trec import write_qrels
 
 OTHERS = {"qrels": "qrels.txt", "docpairs": "docpairs.tsv"}
+PROVENANCE = "provenance.yaml"
 
 
 class Report(NamedTuple):
@@ -51,8 +53,9 @@ def planned(
         raise InputError(f"{output}: --output would write into --input; give another folder")
     chosen = chosen_parts(source, parts)
     folder_path = os.path.abspath(request.input) if request.input is not None else None
-    lexicons = lexicon_fingerprints(request.policy, Lexicons(quiet=quiet))
-    return Job(request.dataset, folder_path, request.policy, request.seed, request.epoch, format, records, chosen, shard_size, lexicons, output)
+    policies = (request.policy, *source.policies())
+    lexicons, versions = lexicon_fingerprints(policies, Lexicons(quiet=quiet)), package_versions(policies, format)
+    return Job(request.dataset, folder_path, request.policy, request.seed, request.epoch, format, records, chosen, shard_size, lexicons, versions, output)
 
 
 def write_collection(job: Job, engine: Engine, quiet: bool = False, method: Mapping[str, Any] | None = None) -> Report:
@@ -62,35 +65,38 @@ def write_collection(job: Job, engine: Engine, quiet: bool = False, method: Mapp
     :raises InputError: where the folder holds something else, or a record cannot be switched.
     """
     started = datetime.now(UTC)
+    forget()
     source = job.source()
-    contents = source.contents()
+    contents = source.contents(quiet)
     counts = {part: source.count(part) for part in SIDES if part in job.parts}
     shards = list(job.shards(counts))
+    qrels = _judgements(source) if "qrels" in job.parts else {}  # before the shards: bad ones are to be refused at once
     settings = job.settings(contents)
     with folder.claimed(job.output, settings):
-        for part in counts:
-            (job.output / part).mkdir(exist_ok=True)
         notes = folder.notes_of(job.output, shards)
         report = Report(counts, len(shards), len(notes), 0, 0)
         missing = [shard for shard in shards if shard not in notes]
-        written = engine(job, missing, partial(_held, source)) if missing else iter(())
-        notes |= _progress(written, shards, len(missing), quiet)
-        notes = {shard: notes[shard] for shard in shards}
-        lines = {part: _write_other(source, part, job.output / name) for part, name in OTHERS.items() if part in job.parts}
-        content = card.card(job, contents, Lexicons(), notes, lines)
-        _write(job.output / "card.yaml", card.as_yaml(content))
-        _write(job.output / "README.md", card.as_markdown(content, job))
-        others = [*(name for part, name in OTHERS.items() if part in job.parts), "card.yaml", "README.md"]
-        how = {
-            "name": "csrerank switch",
-            "fingerprint": fingerprint(settings),
-            "shards": len(shards),
-            "kept": report.kept,
-            **(method or {}),
-            "settings": settings,
-        }
-        _write(job.output / "provenance.yaml", dumped(describe({"code-switching": how}, contents, started, "csrerank-switch")))
-        folder.write_manifest(job.output, settings, notes, {name: _entry(job.output / name) for name in others})
+        whole = not missing and folder.is_whole(job.output)
+        if not whole:
+            folder.set_aside(job.output)
+            for part in counts:
+                (job.output / part).mkdir(exist_ok=True)
+            written = engine(job, missing, partial(_held, source)) if missing else iter(())
+            notes |= _progress(written, shards, len(missing), quiet)
+            notes = {shard: notes[shard] for shard in shards}
+            others = _write_others(job, source, contents, notes, qrels)
+        if missing or not (job.output / PROVENANCE).exists():
+            how = {
+                "name": "csrerank switch",
+                "fingerprint": fingerprint(settings),
+                "shards": len(shards),
+                "kept": report.kept,
+                **(method or {}),
+                "settings": settings,
+            }
+            _write(job.output / PROVENANCE, dumped(describe({"code-switching": how}, contents, started, "csrerank-switch")))
+        if not whole:
+            folder.write_manifest(job.output, settings, notes, {name: _entry(job.output / name) for name in others})
     totals = sum((Counter(note["counts"]) for note in notes.values()), Counter[str]())
     return report._replace(words=totals["words"], switched=totals["switched"])
 
@@ -110,14 +116,27 @@ def _progress(written: Iterable[tuple[Shard, dict[str, Any]]], shards: list[Shar
     return notes
 
 
-def _write_other(source: Source, part: str, target: Path) -> int:
-    """Write judgements or pairs and give the number of lines."""
-    if part == "docpairs":
-        return write_lines(("\t".join(pair).encode() + b"\n" for pair in source.docpairs()), target)
+def _judgements(source: Source) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
     for topic, doc, grade in source.qrels():
         qrels.setdefault(topic, {})[doc] = grade
-    return write_qrels(target, qrels)
+    return qrels
+
+
+def _write_others(
+    job: Job, source: Source, contents: Mapping[str, Any], notes: Mapping[Shard, Mapping[str, Any]], qrels: Mapping[str, Mapping[str, int]]
+) -> list[str]:
+    """Write judgements, pairs and the data card, and give the names of the files."""
+    lines = {}
+    if "qrels" in job.parts:
+        lines["qrels"] = write_qrels(job.output / OTHERS["qrels"], qrels)
+    if "docpairs" in job.parts:
+        pairs = ("\t".join(pair).encode() + b"\n" for pair in source.docpairs())
+        lines["docpairs"] = write_lines(pairs, job.output / OTHERS["docpairs"])
+    content = card.card(job, contents, Lexicons(), notes, lines)
+    _write(job.output / "card.yaml", card.as_yaml(content))
+    _write(job.output / "README.md", card.as_markdown(content, job))
+    return [*(OTHERS[part] for part in lines), "card.yaml", "README.md"]
 
 
 def _write(target: Path, content: bytes) -> None:
