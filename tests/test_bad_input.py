@@ -92,6 +92,8 @@ TEXT_FILES = {
     "topics missing": rerank("--queries none.tsv", "Error: none.tsv: no such file", "check the path"),
     "document twice in TSV": rerank("", "Error: docs.tsv:3: document 'd1' stands there twice", "remove one", docs_tsv="d1\ta\nd2\tb\nd1\tc\n"),
     "document twice in JSONL": rerank("", "Error: docs.tsv:2: document '7' stands there twice", docs_tsv='{"id": "7", "text": "a"}\n{"id": 7, "text": "b"}\n'),
+    "documents from standard input": rerank("--docs -", "Error: -: documents are looked up by id", "give a file"),
+    "a window that does not fit": rerank("--window 120", "Error: --window 120", "--max-length 128 has room for 104", "give 104 or less"),
     "documents missing": rerank("--docs none.tsv", "Error: none.tsv: cannot be read", "check the path"),
     "documents a folder": rerank("--docs folder", "Error: folder: cannot be read", "check the path", folder=None),
     "documents in UTF-16": rerank("", "Error: docs.tsv:1: is UTF-16", "iconv", docs_tsv="d1\ta\n".encode("utf-16")),
@@ -397,6 +399,17 @@ def test_bad_input(case: Case, workplace: Path, checkpoints: dict[str, str], cli
         assert words in err[max(at, 0) :], f"{words!r} should come in {err!r}"
         at = err.index(words, max(at, 0))
     assert len(err) < 700
+    assert content_of(workplace) == before
+
+
+@pytest.mark.parametrize(("line", "says"), [("1 Q0 d2 2 2", "5 columns"), ("1 Q0 d2 2 NaN t", "the score is NaN"), ("1 Q0 d1 2 2 t", "stands again")])
+def test_a_bad_run_on_standard_input(line: str, says: str, workplace: Path, checkpoints: dict[str, str], cli) -> None:
+    lay_out(workplace, {})
+    before = content_of(workplace)
+    arguments = [word.format_map(checkpoints) for word in shlex.split(rerank("--run - --output -").command)]
+    done = cli(*arguments, input=run_of(line), cwd=workplace, timeout=600)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("Error: standard input:2: ") and says in done.stderr, done.stderr
     assert content_of(workplace) == before
 
 

@@ -520,3 +520,26 @@ def test_killed_before_the_sidecar_the_same_command_goes_on(place: Path, toy_mod
     (place / "first.reranked.trec.ir-metadata.yml").unlink()
     with pytest.raises(InputError, match="exists and is not csrerank's"):
         go()
+
+
+def test_six_threads_make_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.collections import texts
+
+    path = tmp_path / "docs.tsv"
+    path.write_text("".join(f"d{number}\ttext {number}\n" for number in range(2000)))
+    filled, fill = [], texts._fill
+    monkeypatch.setattr(texts, "_fill", lambda work, source: (filled.append(work), fill(work, source))[1])
+    found: list[dict[str, str]] = []
+    begin = threading.Barrier(6)
+
+    def read() -> None:
+        begin.wait()
+        found.append(dict(FileDocuments(path, tmp_path / "cache").texts(["d0", "d1999", "none"])))
+
+    threads = [threading.Thread(target=read) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [{"d0": "text 0", "d1999": "text 1999"}] * 6 and len(filled) == 1
+    assert [file.suffix for file in (tmp_path / "cache" / "documents").iterdir()] == [".sqlite"]
