@@ -156,3 +156,17 @@ def test_windows_cover_the_passage(length: int, size: int, stride: int) -> None:
 def test_an_unknown_model_is_named(name: str) -> None:
     with pytest.raises(InputError, match="no such model"):
         find_model(name)
+
+
+def test_logits_in_bf16_are_not_rounded_to_8_bits(toy_model: Path) -> None:
+    import torch
+
+    from csrerank.models.reranker import Reranker, Settings
+
+    reranker = Reranker.load(toy_model, Settings(128, 40, precision="bf16"))
+    passages = [f"der Wal schläft {number}" for number in range(40)]
+    scores = torch.tensor(reranker.score("why do whales sleep?", passages))
+    assert (scores != scores.to(torch.bfloat16).float()).float().mean() > 0.9
+    exact = Reranker.load(toy_model, Settings(128, 40, precision="fp32")).score("why do whales sleep?", passages)
+    assert abs(scores.numpy() - exact).max() < 0.5  # a toy of large random weights
+    assert "forward" not in vars(reranker.model.classifier)  # a plain model again

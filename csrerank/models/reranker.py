@@ -1,7 +1,8 @@
 """The cross-encoder: load a Hugging Face sequence-classification checkpoint, score (query, passage) pairs, re-rank."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -64,7 +65,7 @@ class Reranker:
         limit = position_limit(model, tokenizer)
         if settings.max_length > limit:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
-        self.settings = settings._replace(precision=_resolve_precision(settings.precision, self.device))
+        self.settings = settings._replace(precision=resolve_precision(settings.precision, self.device))
         self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
         room = settings.max_length - settings.query_tokens - self.encoder.special
         if settings.windows and settings.windows.size > room:
@@ -159,7 +160,8 @@ class Reranker:
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        bf16 = self.settings.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), _head_in_fp32(self.model, bf16):
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = self.model(**self._padded([inputs[row] for row in rows])).logits.float()
                 logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()
@@ -184,6 +186,29 @@ class Reranker:
             types[at, row.split : length] = 1
         tensors = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if self.encoder.uses_types else {})
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+
+
+@contextmanager
+def _head_in_fp32(model: Any, wanted: bool) -> Iterator[None]:
+    """Keep autocast out of the classification head: a logit in bf16 has 8 bits, so documents would tie that the model tells apart."""
+    import torch
+
+    heads = [module for name, module in model.named_children() if name != model.base_model_prefix and isinstance(module, torch.nn.Module)] if wanted else []
+
+    def fp32(forward: Callable[..., Any]) -> Callable[..., Any]:
+        def computed(*inputs: Any) -> Any:
+            with torch.autocast(next(model.parameters()).device.type, enabled=False):
+                return forward(*(value.float() if isinstance(value, torch.Tensor) else value for value in inputs))
+
+        return computed
+
+    for head in heads:
+        head.forward = fp32(head.forward)
+    try:
+        yield
+    finally:
+        for head in heads:
+            del head.forward  # the class's own is back
 
 
 def find_model(name: str | Path) -> str:
@@ -231,7 +256,7 @@ def position_limit(model: Any, tokenizer: Any) -> int:
     return min(positions - offset, tokenizer.model_max_length)
 
 
-def _resolve_precision(precision: str, device: Any) -> str:
+def resolve_precision(precision: str, device: Any) -> str:
     import torch
 
     if precision not in PRECISIONS:
