@@ -158,14 +158,14 @@ def _rankings(run: "Iterable[TopicRun]", qrels: Qrels, depth: int | None, seen: 
         grades = qrels.get(topic)
         if grades is None or not docs:
             continue
-        ranking = _ranked(topic, docs, scores)[:depth]
+        ranking = ranked(topic, docs, scores)[:depth]
         relevant = [rank for rank, doc in enumerate(ranking) if grades.get(doc, 0) >= 1]
         if relevant:
             # No measure here gains or loses by documents after the last relevant one (P divides by its cut-off), and trectools is slow.
             yield topic, ranking[: relevant[-1] + 1]
 
 
-def _ranked(topic: str, docs: Sequence[str], scores: Sequence[float]) -> list[str]:
+def ranked(topic: str, docs: Sequence[str], scores: Sequence[float]) -> list[str]:
     import numpy as np
 
     if len(docs) != len(scores):

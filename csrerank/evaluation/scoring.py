@@ -35,14 +35,14 @@ def score_runs(
     wanted = [parse_measure(name) for name in names]
     if qrels and dataset:
         raise InputError("--qrels and --dataset both give judgements; leave one out")
-    source = None if qrels else dataset or _named(runs)
+    source = None if qrels else dataset or dataset_named(runs)
     judged = read_qrels(qrels) if qrels else dataset_qrels(str(source))
     said = [] if qrels or dataset else [f"judgements of {source} (from the run's metadata)"]
-    rows = {name: evaluate(read_run(run), judged, wanted) for name, run in _row_names(runs).items()}
+    rows = {name: evaluate(read_run(run), judged, wanted) for name, run in row_names(runs).items()}
     return table(rows, by_topic), said + remarks(rows)
 
 
-def _row_names(runs: Sequence[str]) -> dict[str, str]:
+def row_names(runs: Sequence[str]) -> dict[str, str]:
     """Row -> run: a run is called by its file's name where that tells it from the others, else by its path."""
     rows: dict[str, str] = {}
     for run in runs:
@@ -55,12 +55,12 @@ def _score_answers(runs: Sequence[str], dataset: str | None, budgets: Mapping[st
     files = {run: is_prediction_file(run) for run in runs}
     if any(files.values()) and dataset is None:
         raise InputError(f"{next(run for run in runs if files[run])}: no answers to score by; give --dataset ID")
-    source = dataset or _named(runs)
+    source = dataset or dataset_named(runs)
     questions = dataset_questions(source)
     said = [] if dataset else [f"answers of {source} (from the run's metadata)"]
     said.append(f"tokens: {tokens} ({TOKENIZERS[tokens]})")
     rows = {}
-    for name, run in _row_names(runs).items():
+    for name, run in row_names(runs).items():
         rankings = _predicted(run, questions) if files[run] else _looked_up(run, source)
         rows[name] = evaluate_answers(rankings, questions, budgets, tokenize)
     said += remarks(rows, "questions with an answer to look for", "answer to look for")
@@ -107,7 +107,7 @@ def _by_language(name: str, scores: AnswerScores) -> Iterator[str]:
             yield f"{name}: {measure} by language, whose mean the table has: {', '.join(f'{lang} {value:.4f}' for lang, value in means.items())}"
 
 
-def _named(runs: Sequence[str]) -> str:
+def dataset_named(runs: Sequence[str]) -> str:
     """The dataset that the runs' sidecars name, which must be one."""
     named = {}
     for run in runs:
