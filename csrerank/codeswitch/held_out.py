@@ -1,0 +1,54 @@
+"""Words held out of training: validation texts switch them all, so what validation measures includes translations that training never showed."""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+from csrerank.codeswitch.tables import Lexicons
+from csrerank.lexicons.lexicon import Lexicon, Translation
+
+SHARE = 0.1
+
+
+def is_held_out(key: str, share: float = SHARE) -> bool:
+    """Whether a word belongs to the held-out ``share``: a draw keyed by the word alone, so it is the same in every language and system. A phrase is held out
+    with any of its words.
+    """
+    return any(_draw(word) < share * 2**64 for word in key.split())
+
+
+def _draw(word: str) -> int:
+    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8, person=b"held-out").digest(), "big")
+
+
+class Without(Lexicon):
+    """A lexicon without the held-out words."""
+
+    def __init__(self, lexicon: Lexicon, share: float = SHARE) -> None:
+        self._lexicon, self._share = lexicon, share
+        self.source_lang, self.target_lang, self.sources, self.longest = lexicon.source_lang, lexicon.target_lang, lexicon.sources, lexicon.longest
+        self.fingerprint = blake2b(f"{lexicon.fingerprint} without {share}".encode(), digest_size=16).hexdigest()
+
+    def translations(self, key: str) -> tuple[Translation, ...]:
+        """None for a held-out word."""
+        return () if is_held_out(key, self._share) else self._lexicon.translations(key)
+
+    def prefixes(self, text: str) -> list[str]:
+        """The keys that ``text`` starts with and that are not held out."""
+        return [key for key in self._lexicon.prefixes(text) if not is_held_out(key, self._share)]
+
+    def __iter__(self) -> Iterator[str]:
+        return (key for key in self._lexicon if not is_held_out(key, self._share))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class TrainingLexicons(Lexicons):
+    """The lexicons of a training: the catalogue's, without the held-out words."""
+
+    def find(self, mix: str, source_lang: str, target_lang: str) -> Lexicon:
+        """The lexicon of this name, without the held-out words. Raises ``InputError`` where there is none for the pair."""
+        name = (mix, source_lang, target_lang)
+        if name not in self._found or not isinstance(self._found[name], Without):
+            self._found[name] = Without(super().find(*name))
+        return self._found[name]

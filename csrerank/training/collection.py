@@ -1,0 +1,142 @@
+"""What a training dataset holds: topics, documents and judgements of the plain collection, and how they are switched, anew in each epoch."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from csrerank.codeswitch import Policy, switch
+from csrerank.codeswitch.tables import Lexicons
+from csrerank.errors import InputError
+
+
+class Collection:
+    """A training dataset of ir_datasets: a code-switched id of ours, or any id with topics, documents and judgements.
+
+    Texts are switched as the id ``<dataset>/seed-<seed>/epoch-<epoch>`` has them, without that id having to exist.
+
+    :param lexicons: where words are looked up.
+    :raises InputError: for an unknown dataset, one without topics, documents or judgements, and an id that names a single epoch.
+    """
+
+    def __init__(self, dataset_id: str, lexicons: Lexicons) -> None:
+        from csrerank.collections.catalogue import load
+        from csrerank.collections.switched import recipe
+        from csrerank.collections.texts import default_text
+
+        self.id, self.lexicons = dataset_id, lexicons
+        made = recipe(dataset_id)
+        if made and made.epoch:
+            raise InputError(f"{dataset_id}: names one epoch, and training switches anew in each; leave /epoch-{made.epoch} out")
+        self.base, self.policy, self.seed = (made.base, made.policy, made.seed) if made else (dataset_id, Policy.load("zero-shot"), 0)
+        dataset = load(self.base)
+        missing = [what for what in ("docs", "queries", "qrels") if not getattr(dataset, f"has_{what}")()]
+        if missing:
+            raise InputError(f"{dataset_id} has no {' and no '.join(missing)} to train on; give a dataset with all three")
+        self._dataset, self._store = dataset, dataset.docs_store()
+        self.topics = {query.query_id: default_text(query, self.base) for query in dataset.queries_iter()}
+        self.relevant = _relevant(dataset, self.topics)
+
+    def texts(self, documents: Iterable[str]) -> dict[str, str]:
+        """The plain texts of documents. Raises ``InputError`` for one that the collection lacks."""
+        from csrerank.collections.texts import default_text
+
+        wanted = list(dict.fromkeys(documents))
+        found = self._store.get_many(wanted)
+        lacking = next((document for document in wanted if document not in found), None)
+        if lacking is not None:
+            raise InputError(f"{self.base}: document {lacking!r} is not in the collection; check that runs and judgements belong to it")
+        return {document: default_text(found[document], self.base) for document in wanted}
+
+    def all_documents(self) -> list[str]:
+        """The ids of all documents, in the collection's order."""
+        return [document.doc_id for document in self._dataset.docs_iter()]
+
+    def articles(self) -> dict[str, str]:
+        """Document -> article. Raises ``InputError`` where documents have no title."""
+        if "title" not in self._dataset.docs_cls()._fields:
+            raise InputError(f"{self.base}: its documents name no article; take other --negatives than article")
+        return {document.doc_id: document.title for document in self._dataset.docs_iter()}
+
+    def docpairs(self, most: int) -> dict[str, list[str]]:
+        """Topic -> the first ``most`` worse documents of its training pairs."""
+        if not self._dataset.has_docpairs():
+            raise InputError(f"{self.base} has no docpairs; take other --negatives")
+        found: dict[str, list[str]] = {}
+        for pair in self._dataset.docpairs_iter():
+            others = found.setdefault(pair.query_id, [])
+            if len(others) < most and pair.doc_id_b not in others:
+                others.append(pair.doc_id_b)
+        return found
+
+    def switched(self, text: str, identifier: str, side: str, epoch: int) -> str:
+        """A text as the epoch has it."""
+        return switch(text, identifier, self.policy, self.lexicons, self.seed, epoch, side)[0]
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of topics (id and text), judgements (topic and relevant documents) and documents (id and text), in the collection's order."""
+        from csrerank.collections.texts import default_text
+
+        rows = {
+            "topics": self.topics.items(),
+            "judgements": ((topic, *sorted(relevant)) for topic, relevant in self.relevant.items()),
+            "documents": ((document.doc_id, default_text(document, self.base)) for document in self._dataset.docs_iter()),
+        }
+        return {name: _digest(records) for name, records in rows.items()}
+
+    def run(self, method: str, depth: int, cache: Path, encoder: Path | None, quiet: bool) -> Path:
+        """The first-stage run of the plain collection by ``method``, made once and kept in ``cache``."""
+        from csrerank.metadata import versions
+        from csrerank.models.reranker import directory_hash
+        from csrerank.retrieval.apart import first_stage_run
+
+        known = versions()
+        made_from = [
+            self.base,
+            method,
+            str(depth),
+            str(self._dataset.docs_count()),
+            _digest(self.topics.items()),
+            str(known.get("pyserini")),
+            str(known.get("csrerank")),
+        ]
+        if method == "dense":
+            made_from.append(directory_hash(encoder_directory(encoder, cache)))
+        path = cache / "training-runs" / f"{hashlib.sha256(chr(31).join(made_from).encode()).hexdigest()[:24]}.trec.gz"
+        return first_stage_run(self.base, method, depth, path, encoder=encoder, quiet=quiet)
+
+
+def encoder_directory(encoder: Path | None, cache: Path) -> Path:
+    """The bi-encoder given, or the one that scripts/build_encoder made. Raises ``InputError`` where there is none."""
+    directory = encoder or cache / "encoder"
+    if not (directory / "config.json").exists():
+        raise InputError(f"{directory}: no bi-encoder there; make the default one with scripts/build_encoder, or give another directory with --encoder")
+    return directory
+
+
+def _digest(records: Iterable[Iterable[str]]) -> str:
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(("\x1f".join(record) + "\x1e").encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _relevant(dataset: Any, topics: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Topic -> its relevant documents, for the topics that have any, in their order."""
+    found: dict[str, set[str]] = {}
+    for row in dataset.qrels_iter():
+        if row.relevance > 0 and row.query_id in topics:
+            found.setdefault(row.query_id, set()).add(row.doc_id)
+    return {topic: frozenset(found[topic]) for topic in topics if topic in found}
+
+
+def read_candidates(path: str | Path, topics: Mapping[str, str], depth: int) -> dict[str, Sequence[str]]:
+    """Topic -> the first ``depth`` documents of a run. Raises ``InputError`` where the run has no topic of the collection."""
+    from csrerank.trec import read_run
+
+    found: dict[str, Sequence[str]] = {ranking.topic: ranking.docs[:depth] for ranking in read_run(path) if ranking.topic in topics}
+    if not found:
+        raise InputError(f"{path}: none of its topics is in the collection; give the run that belongs to --dataset")
+    return found

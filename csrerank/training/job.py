@@ -1,0 +1,295 @@
+"""``train``: a dataset and a base go in, a Hugging Face directory comes out; killed at any moment, the same call goes on from the last checkpoint and gives the
+same weights.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from csrerank.codeswitch import Lexicons
+from csrerank.codeswitch.held_out import TrainingLexicons
+from csrerank.errors import InputError
+from csrerank.metadata import versions
+from csrerank.models.batching import PairEncoder
+from csrerank.training import negatives, record, trainer
+from csrerank.training.collection import Collection, encoder_directory, read_candidates
+from csrerank.training.groups import Groups, Teacher, chosen, order
+from csrerank.training.negatives import Candidates, Drawer, Shares
+from csrerank.training.objectives import objective_named
+
+_PATIENCE = 7 * 86_400  # seconds that a process waits for another
+DOCPAIRS = 50  # of a topic's training pairs, how many are kept to draw from
+
+
+class Settings(NamedTuple):
+    """How a checkpoint is trained. ``batch`` counts topics a step; ``negatives_per_topic`` documents beside the relevant one; ``topics`` how many at most,
+    fixed by a hash; lengths in tokens; ``evaluate_every`` in steps, ``patience`` in evaluations without a better mean; ``distil`` is the share of the loss
+    that follows the bi-encoder's cosines at ``temperature``."""
+
+    objective: str = "pointwise"
+    negatives: Shares = (("bm25", 1.0),)
+    negatives_per_topic: int = 4
+    epochs: int = 1
+    topics: int | None = None
+    batch: int = 8
+    learning_rate: float = 5e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    max_length: int = 192
+    query_tokens: int = 64
+    pooling: str = "mean"
+    layers: tuple[int, ...] | None = None
+    freeze_embeddings: bool = True
+    distil: float = 0.0
+    temperature: float = 0.05
+    precision: str = "auto"
+    evaluate_every: int = 250
+    patience: int | None = None
+    hold_out: bool = True
+    seed: int = 1
+
+
+class Inputs(NamedTuple):
+    """What a training reads beside its dataset: run files in place of those that are made, a bi-encoder, a validation dataset (None for none)."""
+
+    bm25_run: Path | None = None
+    dense_run: Path | None = None
+    encoder: Path | None = None
+    validation: str | None = None
+
+
+class Trained(NamedTuple):
+    """What came of it: the directory, steps, the step whose weights were kept, and that step's validation by track."""
+
+    output: Path
+    steps: int
+    best_step: int
+    validation: Mapping[str, float]
+
+    def summary(self) -> str:
+        """One line for a person."""
+        tracks = ", ".join(f"{name} {value:.4f}" for name, value in self.validation.items())
+        return f"{self.output}: {self.steps} steps" + (f"; kept step {self.best_step}, validation RR@10: {tracks}" if tracks else "")
+
+
+def train(dataset_id: str, base: str | Path, output: str | Path, settings: Settings, inputs: Inputs = Inputs(), *, cache: Path, quiet: bool = False) -> Trained:  # noqa: B008 - immutable
+    """Train a cross-encoder from ``base`` (an encoder's directory or hub name) on ``dataset_id`` and write it to ``output``.
+
+    Under ``torchrun`` the processes share each batch, in the order in which one process would see it. Raises ``InputError`` for bad settings, and where ``output``
+    holds something else than an unfinished training by the same settings.
+    """
+    started = datetime.now(UTC)
+    output = Path(output).absolute()  # checkpoints name each other
+    _check(settings, inputs)
+    arguments = _arguments(output, settings, inputs, quiet)
+    with arguments.main_process_first(local=False, desc="first-stage runs and lexicons"):
+        collection = Collection(dataset_id, _lexicons(settings, inputs, quiet))
+        for name in collection.policy.lexicons():
+            collection.lexicons.find(*name)
+        wanted = order(chosen(collection.relevant, settings.topics), settings.epochs, settings.seed)
+        if len(wanted) < settings.batch:
+            raise InputError(f"{dataset_id}: {len(wanted)} topics do not fill one batch of {settings.batch}; lower --batch")
+        asked = _asked(dataset_id, base, collection, settings, inputs)
+        here = _here(collection, settings, inputs, arguments, cache)
+        if arguments.process_index == 0:
+            record.check_free(output, asked | here)
+        model, encoder = _model(base, settings)
+        candidates = _candidates(collection, settings, inputs, cache, quiet)
+        drawer = Drawer(settings.negatives, candidates, collection.all_documents(), collection.relevant, settings.seed)
+        teacher = Teacher.of(collection, encoder_directory(inputs.encoder, cache), cache, quiet) if settings.distil else None
+        validation = _validation(inputs, cache, quiet)
+        if arguments.process_index == 0:
+            record.claim(output, asked | here)
+    groups = Groups(collection, drawer, wanted, settings.negatives_per_topic, settings.seed, teacher)
+    running, resumed = _run(groups, model, encoder, settings, arguments, validation)
+    result = _result(running.state, output)
+    if arguments.process_index == 0:
+        happened = {**here, "negatives drawn": groups.sources(result.steps * settings.batch), "resumed at step": resumed, "started": started}
+        _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened))
+    return result
+
+
+def _check(settings: Settings, inputs: Inputs) -> None:
+    from csrerank.training.validation import refuse_test_topics
+
+    objective_named(settings.objective)
+    if not 0 <= settings.distil <= 1:
+        raise InputError(f"--distil {settings.distil}: a share of the loss, from 0 to 1")
+    if settings.batch % _world():
+        raise InputError(f"--batch {settings.batch} does not divide among {_world()} processes; give a multiple")
+    for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run)):
+        if path and name not in dict(settings.negatives):
+            raise InputError(f"--{name}-run is given, but --negatives takes none from it; add {name} there, or leave the run out")
+        if path and not path.is_file():
+            raise InputError(f"{path}: no such file; check the path given with --{name}-run")
+    if inputs.validation:
+        refuse_test_topics(inputs.validation)
+    elif settings.patience:
+        raise InputError("--patience counts validations; give --validation too")
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that writes and speaks, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _world() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's; it tells how many processes share the work, and changes no result
+
+
+def _arguments(output: Path, settings: Settings, inputs: Inputs, quiet: bool) -> Any:
+    import torch
+    from transformers import TrainingArguments
+
+    from csrerank.models.reranker import quiet_transformers, resolve_precision
+
+    quiet_transformers()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    evaluating: dict[str, Any] = {"eval_strategy": "no"}
+    if inputs.validation:
+        evaluating = {
+            "eval_strategy": "steps", "eval_steps": settings.evaluate_every, "load_best_model_at_end": True, "metric_for_best_model": "mean", "greater_is_better": True,
+        }  # fmt: skip
+    arguments = TrainingArguments(
+        output_dir=str(output / trainer.CHECKPOINTS), per_device_train_batch_size=settings.batch // _world(), num_train_epochs=1, learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup, weight_decay=settings.weight_decay, lr_scheduler_type="linear", seed=settings.seed, data_seed=settings.seed,
+        bf16=resolve_precision(settings.precision, device) == "bf16", logging_steps=min(25, settings.evaluate_every), save_strategy="steps", save_steps=settings.evaluate_every, save_total_limit=2,
+        report_to=[], disable_tqdm=quiet or not sys.stderr.isatty(), dataloader_pin_memory=False, dataloader_drop_last=True, remove_unused_columns=False,
+        use_cpu=device.type == "cpu", ddp_backend="gloo" if device.type == "cpu" and _world() > 1 else None, ddp_find_unused_parameters=False,
+        # Processes have different numbers of parts, so they must not meet at each forward pass; and they wait for runs and validations, which take hours.
+        ddp_broadcast_buffers=False, ddp_timeout=_PATIENCE, logging_nan_inf_filter=False, **evaluating,
+    )  # fmt: skip
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # else Trainer multiplies the batch by the GPUs of a process; torchrun is for several
+    return arguments
+
+
+def _candidates(collection: Collection, settings: Settings, inputs: Inputs, cache: Path, quiet: bool) -> dict[str, Candidates]:
+    sources: dict[str, Candidates] = {}
+    given = {"bm25": inputs.bm25_run, "dense": inputs.dense_run}
+    for name, _ in settings.negatives:
+        if name in negatives.RUNS:
+            path = given[name] or collection.run(name, 2 * negatives.DEPTH, cache, inputs.encoder, quiet)
+            found = read_candidates(path, collection.topics, 2 * negatives.DEPTH)
+            kept = {topic: [document for document in documents if document not in collection.relevant.get(topic, ())] for topic, documents in found.items()}
+            sources[name] = negatives.of_run({topic: documents[: negatives.DEPTH] for topic, documents in kept.items()})
+        elif name == "article":
+            article_of = collection.articles()
+            members: dict[str, list[str]] = {}
+            for document, article in article_of.items():
+                members.setdefault(article, []).append(document)
+            sources[name] = negatives.of_article(members, article_of)
+        elif name == "docpairs":
+            sources[name] = negatives.of_run(collection.docpairs(DOCPAIRS))
+    return sources
+
+
+def _validation(inputs: Inputs, cache: Path, quiet: bool) -> Any:
+    from csrerank.training.validation import switched_policy, validation_of
+
+    return validation_of(inputs.validation, cache, switched_policy(), Lexicons(quiet=quiet), quiet) if inputs.validation else None
+
+
+def identity(dataset_id: str, base: str | Path, settings: Settings, inputs: Inputs) -> dict[str, Any]:
+    """Everything that makes the weights of such a training; ``training.json`` has it under *made from*."""
+    return _asked(dataset_id, base, Collection(dataset_id, _lexicons(settings, inputs, True)), settings, inputs)
+
+
+def _lexicons(settings: Settings, inputs: Inputs, quiet: bool) -> Lexicons:
+    return TrainingLexicons(quiet=quiet) if settings.hold_out and inputs.validation else Lexicons(quiet=quiet)
+
+
+def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: Settings, inputs: Inputs) -> dict[str, Any]:
+    from csrerank.models.reranker import directory_hash, find_model
+
+    directory = Path(find_model(base))
+    return {
+        "dataset": dataset_id,
+        "base": directory_hash(directory) if directory.is_dir() else str(base),
+        "policy": collection.policy.fingerprint,
+        "lexicons": {"/".join(name): collection.lexicons.find(*name).fingerprint for name in collection.policy.lexicons()},
+        "topics": hashlib.sha256("\x1f".join(f"{topic}\x1e{text}" for topic, text in collection.topics.items()).encode()).hexdigest(),
+        "settings": json.loads(json.dumps(settings._asdict())),
+        "runs": {name: _hash(path) for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run)) if path},
+        "encoder": directory_hash(inputs.encoder) if inputs.encoder else None,
+        "validation": inputs.validation,
+        "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
+    }
+
+
+def _here(collection: Collection, settings: Settings, inputs: Inputs, arguments: Any, cache: Path) -> dict[str, Any]:
+    """What else a resumed job must find as it was, for the same weights."""
+    from csrerank.models.reranker import directory_hash
+
+    encoding = settings.distil or (dict(settings.negatives).get("dense") and not inputs.dense_run)
+    return {
+        "SHA-256": collection.fingerprints,
+        "bi-encoder": directory_hash(encoder_directory(inputs.encoder, cache)) if encoding else None,
+        "precision": "bf16" if arguments.bf16 else "fp32",
+        "processes": arguments.world_size,
+    }
+
+
+def _hash(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
+    from csrerank.models.backbones import load_backbone
+
+    model, tokenizer = load_backbone(base, settings.pooling, settings.layers, settings.seed)  # type: ignore[arg-type]
+    if settings.max_length > tokenizer.model_max_length:
+        raise InputError(
+            f"--max-length {settings.max_length} is more than the encoder's {tokenizer.model_max_length} tokens; give {tokenizer.model_max_length} or less"
+        )
+    if settings.freeze_embeddings:
+        model.base_model.get_input_embeddings().weight.requires_grad_(False)
+    return model, PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
+
+
+def _run(groups: Groups, model: Any, encoder: PairEncoder, settings: Settings, arguments: Any, validation: Any) -> tuple[Any, int]:
+    """The Trainer after training, and the step that it went on from."""
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.reranker import Settings as Scoring
+
+    def validate(model: Any) -> dict[str, float]:
+        scoring = Scoring(settings.max_length, settings.query_tokens, precision=settings.precision)
+        return validation(Reranker(model, encoder.tokenizer, scoring, device=str(arguments.device)).score_pairs)
+
+    running = trainer.ranking_trainer(
+        trainer.Loss(objective_named(settings.objective), settings.distil, settings.temperature), validate if validation else None, settings.patience,
+        model=model, args=arguments, train_dataset=groups, eval_dataset=[0] if validation else None,
+        data_collator=trainer.collator(encoder, 8192 if arguments.device.type == "cuda" else 1024), processing_class=encoder.tokenizer,
+    )  # fmt: skip
+    with arguments.main_process_first(local=False):
+        last = trainer.last_checkpoint(Path(arguments.output_dir), arguments.world_size)
+    trainer.train_on(running, last, settings.patience)
+    return running, int(last.name.rpartition("-")[2]) if last else 0
+
+
+def _result(state: Any, output: Path) -> Trained:
+    best = state.best_global_step or state.global_step
+    evaluated: dict[str, float] = next((entry for entry in state.log_history if entry["step"] == best and "eval_mean" in entry), {})
+    return Trained(output, state.global_step, best, {name.removeprefix("eval_"): value for name, value in evaluated.items() if name.startswith("eval_")})
+
+
+def _write(model: Any, tokenizer: Any, base: str | Path, history: list[dict[str, float]], training: record.Training) -> None:
+    from csrerank.training.curves import write_curves
+
+    # Else CrossEncoder applies a sigmoid, and saturated scores tie.
+    model.config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
+    output = training.result.output
+    work = output / trainer.CHECKPOINTS / "finished"
+    shutil.rmtree(work, ignore_errors=True)
+    model.save_pretrained(work)
+    tokenizer.save_pretrained(work)
+    write_curves(history, work)
+    record.write_record(work, base, training)
+    record.publish(work, output)

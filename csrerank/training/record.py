@@ -1,0 +1,148 @@
+"""What a training leaves: the folder it claims and fills, ``training.json`` with everything that made the weights, and a model card filled from what happened."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from csrerank.codeswitch.held_out import SHARE, TrainingLexicons
+from csrerank.errors import InputError
+from csrerank.files import atomic, check_writable
+from csrerank.metadata import platform_of, versions
+from csrerank.models.card import write_card
+from csrerank.training.trainer import CHECKPOINTS
+
+if TYPE_CHECKING:
+    from csrerank.training.collection import Collection
+    from csrerank.training.job import Settings, Trained
+
+_SETTINGS = "settings.json"
+
+
+class Training(NamedTuple):
+    """A training that ended: ``made_from`` is what its weights depend on, ``happened`` what else is worth knowing, with ``started``, when this process began."""
+
+    collection: "Collection"
+    settings: "Settings"
+    made_from: Mapping[str, Any]
+    result: "Trained"
+    happened: Mapping[str, Any]
+
+
+def check_free(output: Path, asked: Mapping[str, Any]) -> None:
+    """Raise ``InputError`` unless ``output`` is new, empty, or left unfinished by a training that was asked for the same."""
+    checkpoints = output / CHECKPOINTS
+    known = checkpoints / _SETTINGS
+    if known.exists():
+        try:
+            before = json.loads(known.read_text(encoding="utf-8"))
+        except ValueError:
+            before = None
+        differs = [name for name in asked if not isinstance(before, dict) or before.get(name) != asked[name]]
+        if differs:
+            raise InputError(
+                f"{output}: an unfinished training with another {', '.join(differs)}; give the same settings to go on, another --output, or delete it"
+            )
+    elif (output / "config.json").exists():
+        raise InputError(f"{output}: holds a checkpoint already; give another --output, or delete it")
+    elif output.exists() and (not output.is_dir() or any(path.name != CHECKPOINTS for path in output.iterdir())):
+        raise InputError(f"{output}: holds other files; give another --output")
+    elif checkpoints.exists() and any(not path.name.startswith(".csrerank-") for path in checkpoints.iterdir()):
+        raise InputError(f"{checkpoints}: not csrerank's; give another --output")
+
+
+def claim(output: Path, asked: Mapping[str, Any]) -> None:
+    """Take ``output`` for this training. Raises ``InputError`` where ``check_free`` does, and where it cannot be written."""
+    check_free(output, asked)
+    known = output / CHECKPOINTS / _SETTINGS
+    try:
+        known.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be made ({error.strerror}); give another --output") from error
+    check_writable(known)
+    with atomic(known) as stream:
+        stream.write(json.dumps(asked, indent=1).encode())
+
+
+def publish(work: Path, output: Path) -> None:
+    """Move the files of ``work`` to ``output`` and end the training there. ``config.json`` comes last: a directory that has it is whole."""
+    for path in sorted(work.iterdir(), key=lambda path: path.name == "config.json"):
+        path.replace(output / path.name)
+    (output / CHECKPOINTS / _SETTINGS).unlink()  # until here the same command goes on
+    shutil.rmtree(output / CHECKPOINTS)
+
+
+def write_record(folder: Path, base: str | Path, training: Training) -> None:
+    """Write ``training.json`` and ``README.md`` into ``folder``."""
+    collection, result, happened = training.collection, training.result, dict(training.happened)
+    started, finished = happened.pop("started"), datetime.now(UTC)
+    lexicons = [collection.lexicons.find(*name) for name in collection.policy.lexicons()]
+    content = {
+        "made from": dict(training.made_from),
+        **happened,
+        "policy": collection.policy.plain(),
+        "licences of the lexicons": sorted({source.licence for lexicon in lexicons for source in lexicon.sources}),
+        "sources of the lexicons": sorted({source.name for lexicon in lexicons for source in lexicon.sources}),
+        "steps": result.steps,
+        "kept step": result.best_step,
+        "validation RR@10": dict(result.validation),
+        "platform": platform_of(),
+        "software": versions(),
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round((finished - started).total_seconds(), 1),
+    }
+    with atomic(folder / "training.json") as stream:
+        stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
+    commercial = not any("NC" in licence.replace("-", " ").split() for licence in content["licences of the lexicons"])
+    write_card(
+        folder,
+        base=str(base) if training.made_from["base"] == str(base) else None,  # a directory is named by its hash, which the hub does not know
+        training=_told(content, training) | {"base": f"{Path(base).name}, SHA-256 {training.made_from['base']}"},
+        limits=_limits(training, commercial),
+        licence="apache-2.0" if commercial else "other",
+    )
+
+
+def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
+    collection, settings, hashes = training.collection, training.settings, content["SHA-256"]
+    validation = ", ".join(f"{name} {value:.4f}" for name, value in content["validation RR@10"].items())
+    drawn = sum(content["negatives drawn"].values())
+    shares = ", ".join(f"{name} {count / drawn:.2f}" for name, count in content["negatives drawn"].items())
+    hardware = content["platform"].get("gpu") or content["platform"]["cpu"]
+    told = {
+        "data": f"{collection.id} ({len(collection.relevant)} topics with a relevant document); SHA-256: {', '.join(f'{name} {value}' for name, value in hashes.items())}",
+        "policy": f"{collection.policy.name}; seed {collection.seed}; {collection.policy.about}".removesuffix("; "),
+        "lexicons": ", ".join(content["sources of the lexicons"]) or "none",
+        "licences of the lexicons": ", ".join(content["licences of the lexicons"]) or "none",
+        "negatives": f"{settings.negatives_per_topic} a topic, drawn anew each epoch: {shares}",
+        "objective": settings.objective
+        + (f", and {settings.distil:g} of the loss by the bi-encoder's cosines at temperature {settings.temperature:g}" if settings.distil else ""),
+        "pooling": settings.pooling,
+        "steps": f"{content['steps']} of {settings.batch} topics, of {settings.epochs} epochs; the weights of step {content['kept step']}",
+        "learning rate": f"{settings.learning_rate:g}, linear warm-up over {settings.warmup:g} and linear decay; AdamW; seed {settings.seed}",
+        "frozen": "embedding table" if settings.freeze_embeddings else "nothing",
+        "validation RR@10": f"{validation} ({content['made from']['validation']}; cs: every word switched)" if validation else "none",
+        "hardware": f"{hardware}, {content['processes']} process{'es' if content['processes'] > 1 else ''}, {content['precision']}, {content['seconds']:.0f} s"
+        + (f" from step {content['resumed at step']} on" if content["resumed at step"] else ""),
+        "software": ", ".join(f"{name} {version}" for name, version in content["software"].items()),
+    }
+    if isinstance(collection.lexicons, TrainingLexicons):
+        told["held-out words"] = f"{SHARE:.0%}: never switched in training"
+    return told
+
+
+def _limits(training: Training, commercial: bool) -> list[str]:
+    settings, policy = training.settings, training.collection.policy
+    limits = [f"Trained on inputs of at most {settings.max_length} tokens; longer passages are cut (csrerank's --window scores them by parts)."]
+    if not policy.lexicons():
+        limits.append("Trained on texts as they are: what it knows of languages other than theirs comes from its encoder.")
+    else:
+        languages = sorted({lang for _, _, lang in policy.lexicons()})
+        limits.append(
+            f"Switched into {', '.join(languages)}, word by word: word order and inflection stay English, so text in these languages is seen in pieces only."
+        )
+    if not commercial:
+        limits.append("NOT FOR COMMERCIAL USE: some lexicons are under a non-commercial licence.")
+    return limits

@@ -1,0 +1,565 @@
+"""``csrerank train`` from end to end on toy collections: what it writes and refuses, kill -9 at any moment, torchrun, early stopping.
+
+As a program (``python tests/test_train_command.py FOLDER ARGUMENTS``) this file runs the command and writes the topics of every batch to FOLDER; without arguments
+it is a server for the tests: it imports torch once and forks a command for each line that it reads.
+"""
+
+import gzip
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOPICS, PASSAGES = 24, 60
+WORDS = ["whale", "sleep", "mountain", "ash", "river", "stone", "light", "winter", "bread", "cloud", "music", "glass"]
+
+
+def sentence(*key: object) -> str:
+    generator = random.Random(repr(key))
+    return " ".join(generator.choices(WORDS, k=generator.randint(3, 9)))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ir_datasets home with a small MS MARCO in its real format, a policy whose lexicon is a file, and a BM25 run."""
+    from test_codeswitch import lexicon
+
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "msmarco-passage" / "train").mkdir(parents=True)
+    (folder / "csrerank" / "msmarco").mkdir(parents=True)
+    topics = "".join(f"{1000 + number}\t{sentence('topic', number)}\n" for number in range(TOPICS))
+    passages = "".join(f"{number}\t{sentence('passage', number)} {number}\n" for number in range(PASSAGES))
+    for name, member, text in (("collectionandqueries", "collection.tsv", passages), ("queries", "queries.train.tsv", topics)):
+        with tarfile.open(folder / "msmarco-passage" / f"{name}.tar.gz", "w:gz") as archive:
+            entry = tarfile.TarInfo(member)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    (folder / "msmarco-passage" / "train" / "qrels").write_text("".join(f"{1000 + number}\t0\t{number}\t1\n" for number in range(TOPICS)))
+    pairs = "".join(f"{1000 + number}\t{number}\t{other}\n" for number in range(TOPICS) for other in (30 + number, 59 - number))
+    (folder / "csrerank" / "msmarco" / "qidpidtriples.rnd-shuf.train.tsv.gz").write_bytes(gzip.compress(pairs.encode()))
+    run = (f"{1000 + number} Q0 {(number + rank) % PASSAGES} {rank + 1} {20 - rank} bm25\n" for number in range(TOPICS) for rank in range(12))
+    (folder / "bm25.trec").write_text("".join(run))
+    lexicon("de", {word: [f"{word}chen"] for word in WORDS}).save(folder / "en-de.lex")
+    (folder / "mine.yaml").write_text(
+        f"name: mine\nquery:\n  rules: []\npassage:\n  rules:\n    - {{strategy: bilingual, languages: [de], probability: 0.5, lexicon: {folder}}}\n"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(toy_encoder: Path) -> Path:
+    """The toy encoder: XLM-R's dropout of .1 on hidden states."""
+    assert json.loads((toy_encoder / "config.json").read_text())["hidden_dropout_prob"] == 0.1
+    return toy_encoder
+
+
+def arguments(home: Path, base: Path, output: Path, *more: object) -> list[str]:
+    """A training of 36 steps with a checkpoint every six."""
+    given = {
+        "--dataset": f"csrerank/msmarco/train/policy:{home / 'mine.yaml'}", "--base": base, "--output": output, "--bm25-run": home / "bm25.trec",
+        "--negatives": "bm25=2,docpairs,random", "--negatives-per-topic": 3, "--epochs": 6, "--batch": 4, "--learning-rate": 1e-3, "--max-length": 64,
+        "--query-tokens": 24, "--evaluate-every": 6, "--precision": "fp32",
+    }  # fmt: skip
+    return ["train", *(str(part) for pair in given.items() for part in pair), "--quiet", *map(str, more)]
+
+
+class Commands:
+    """Commands run by a server that imported torch before."""
+
+    def __init__(self, home: Path) -> None:
+        environment = {**os.environ, "IR_DATASETS_HOME": str(home), "OMP_NUM_THREADS": "1"}
+        self._server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def start(self, *given: str, recorded: Path | None = None) -> int:
+        """Start ``csrerank given`` and return its process id."""
+        assert self._server.stdin and self._server.stdout
+        self._server.stdin.write(json.dumps([str(recorded) if recorded else None, list(given)]) + "\n")
+        self._server.stdin.flush()
+        return int(self._server.stdout.readline())
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the command that was started last: its exit code, and what it said on standard output and error."""
+        assert self._server.stdout
+        code, said = json.loads(self._server.stdout.readline())
+        return code, said
+
+    def run(self, *given: str, recorded: Path | None = None) -> str:
+        """Run ``csrerank given``, which must succeed, and return what it said."""
+        self.start(*given, recorded=recorded)
+        code, said = self.end()
+        assert code == 0, said
+        return said
+
+    def close(self) -> None:
+        self._server.kill()
+        self._server.wait()
+
+
+@pytest.fixture(scope="module")
+def commands(home: Path) -> Iterator[Commands]:
+    server = Commands(home)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def whole(home: Path, encoder: Path, commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted training."""
+    output = tmp_path_factory.mktemp("whole") / "model"
+    commands.run(*arguments(home, encoder, output))
+    return output
+
+
+def weights(output: Path) -> bytes:
+    return (output / "model.safetensors").read_bytes()
+
+
+def state(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
+    """A directory that transformers and the re-ranker load, with curves, a record, and a card of what happened; nothing else."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from csrerank.models.reranker import Reranker, Settings, directory_hash
+
+    assert {path.name for path in whole.iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md", "training.json", "curves.tsv", "curves.png",
+    }  # fmt: skip
+    model, loaded = AutoModelForSequenceClassification.from_pretrained(whole, output_loading_info=True)
+    assert model.config.num_labels == 1 and not loaded["missing_keys"] and not loaded["unexpected_keys"]
+    assert model.config.sentence_transformers == {"activation_fn": "torch.nn.modules.linear.Identity"}
+    assert AutoTokenizer.from_pretrained(whole).model_max_length == 128
+    assert Reranker.load(whole, Settings(max_length=64, query_tokens=24)).score("whale", ["whale sleep", "stone"]).shape == (2,)
+    table = "embeddings.word_embeddings.weight"
+    assert torch.equal(state(whole)[f"roberta.{table}"], state(encoder)[table])
+    position = "embeddings.position_embeddings.weight"
+    assert not torch.equal(state(whole)[f"roberta.{position}"], state(encoder)[position])
+
+    record = json.loads((whole / "training.json").read_text(encoding="utf-8"))
+    assert record["made from"]["dataset"] == f"csrerank/msmarco/train/policy:{home / 'mine.yaml'}" and record["made from"]["base"] == directory_hash(encoder)
+    assert record["made from"]["settings"]["batch"] == 4 and record["steps"] == record["kept step"] == 36 and record["resumed at step"] == 0
+    assert sum(record["negatives drawn"].values()) == 6 * TOPICS * 3 and set(record["negatives drawn"]) == {"bm25", "docpairs", "random"}
+    assert set(record["SHA-256"]) == {"topics", "judgements", "documents"} and record["precision"] == "fp32" and record["processes"] == 1
+    assert record["licences of the lexicons"] == ["CC0"] and record["policy"]["name"] == "mine"
+
+    card = (whole / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\npipeline_tag: text-ranking\n") and "base_model" not in card and "license: apache-2.0" in card
+    shares = {name: count / (6 * TOPICS * 3) for name, count in record["negatives drawn"].items()}
+    for said in (
+        "| policy | mine; seed 2023 |", record["SHA-256"]["documents"], "| lexicons | toy |", "CC0",
+        f"bm25 {shares['bm25']:.2f}", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32",
+    ):  # fmt: skip
+        assert said in card, said
+    assert "held-out" not in card  # without validation no word is held out
+
+
+def test_curves(whole: Path) -> None:
+    """A table with the loss every six steps, and a picture."""
+    lines = [line.split("\t") for line in (whole / "curves.tsv").read_text().splitlines()]
+    assert lines[0] == ["step", "grad_norm", "learning_rate", "loss"] and [line[0] for line in lines[1:]] == ["6", "12", "18", "24", "30", "36"]
+    rates = [float(line[2]) for line in lines[1:]]
+    assert rates == sorted(rates, reverse=True) and rates[0] < 1e-3 and rates[-1] > 0  # warm-up over the first three steps, then linear decay
+    assert all(0.3 < float(line[3]) < 1.5 for line in lines[1:])
+    assert (whole / "curves.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_the_command_itself(home: Path, encoder: Path, whole: Path, tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process of its own, not quiet: standard output stays empty, the last line on standard error sums up; the same seed gives the same weights."""
+    monkeypatch.setenv("IR_DATASETS_HOME", str(home))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    said = cli(*(argument for argument in arguments(home, encoder, tmp_path / "model") if argument != "--quiet"))
+    assert said.returncode == 0 and said.stdout == "", said.stderr
+    assert said.stderr.splitlines()[-1] == f"{tmp_path / 'model'}: 36 steps"
+    assert weights(tmp_path / "model") == weights(whole)
+    again = cli(*arguments(home, encoder, tmp_path / "model"))
+    assert again.returncode == 2
+    assert again.stderr.splitlines()[-1] == f"Error: {tmp_path / 'model'}: holds a checkpoint already; give another --output, or delete it"
+
+
+def killed(commands: Commands, given: list[str], output: Path, checkpoint: int) -> None:
+    """Start a training and kill it when ``checkpoint`` is there, or is being written."""
+    pid = commands.start(*given)
+    until = time.monotonic() + 60
+    while not (output / "checkpoints" / f"checkpoint-{checkpoint}").exists():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    assert commands.end()[0] == -signal.SIGKILL
+
+
+def test_killed_and_gone_on_with(home: Path, encoder: Path, whole: Path, commands: Commands, tmp_path: Path) -> None:
+    """Killed at its third checkpoint: the same command gives the same bytes. So it does where that checkpoint is half-written, and where the end was."""
+    output = tmp_path / "model"
+    given = arguments(home, encoder, output)
+    killed(commands, given, output, 18)
+    assert {path.name for path in output.iterdir()} == {"checkpoints"}  # nothing that looks like a model
+
+    torn, late = tmp_path / "torn", tmp_path / "late"
+    shutil.copytree(output, torn)
+    (torn / "checkpoints" / "checkpoint-18" / "trainer_state.json").unlink(missing_ok=True)
+    commands.run(*given)
+    assert weights(output) == weights(whole)
+    assert {path.name for path in (torn / "checkpoints").iterdir()} >= {"checkpoint-12", "checkpoint-18", "settings.json"}
+    commands.run(*arguments(home, encoder, torn))
+    assert weights(torn) == weights(whole)
+    record = json.loads((torn / "training.json").read_text())
+    assert record["resumed at step"] == 12 and record["negatives drawn"] == json.loads((whole / "training.json").read_text())["negatives drawn"]
+    assert "from step 12 on" in (torn / "README.md").read_text()
+
+    # Killed while the files of the finished training move into place.
+    killed(commands, arguments(home, encoder, late), late, 36)
+    (late / "model.safetensors").write_bytes(b"half")
+    commands.run(*arguments(home, encoder, late))
+    assert weights(late) == weights(whole) and not (late / "checkpoints").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(home: Path, encoder: Path, whole: Path, commands: Commands, tmp_path: Path) -> None:
+    """Again and again, until it is through."""
+    generator, output = random.Random(5), tmp_path / "model"
+    for _ in range(40):
+        pid = commands.start(*arguments(home, encoder, output))
+        time.sleep(generator.uniform(0.2, 2))
+        with suppress(ProcessLookupError):  # it is through
+            os.kill(pid, signal.SIGKILL)
+        if commands.end()[0] == 0:
+            break
+        assert not (output / "config.json").exists()
+    else:
+        commands.run(*arguments(home, encoder, output))
+    assert weights(output) == weights(whole)
+
+
+def test_an_unfinished_training_is_gone_on_with_by_its_own_settings_alone(home: Path, encoder: Path, commands: Commands, tmp_path: Path) -> None:
+    """Other settings, or a run with other documents, are refused, and named; what is there stays."""
+    output = tmp_path / "model"
+    killed(commands, arguments(home, encoder, output), output, 6)
+    other = tmp_path / "other.trec"
+    other.write_text((home / "bm25.trec").read_text().replace(" 20 bm25", " 21 bm25"))
+    for changed, name in ((["--seed", "2"], "settings"), (["--bm25-run", str(other)], "runs"), (["--precision", "bf16"], "settings, precision")):
+        commands.start(*arguments(home, encoder, output), *changed)
+        code, said = commands.end()
+        wanted = f"Error: {output}: an unfinished training with another {name}; give the same settings to go on, another --output, or delete it"
+        assert (code, said.splitlines()[-1]) == (2, wanted)
+    assert (output / "checkpoints" / "checkpoint-6").exists()
+
+
+@pytest.fixture(scope="module")
+def no_dropout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy BERT, whose positions are a buffer of the model, without dropout, which draws from each process's own random state."""
+    from toy.encoders import build_encoder
+
+    folder = build_encoder(tmp_path_factory.mktemp("no-dropout") / "encoder", "mbert")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.0}))
+    return folder
+
+
+def test_torchrun(home: Path, no_dropout: Path, commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes see in each step together what one sees, in its order, and learn the same; one of them writes and speaks."""
+    import torch
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = ("--epochs", 2, "--negatives-per-topic", 19, "--max-length", 120)
+    commands.run(*arguments(home, no_dropout, one, *more), recorded=tmp_path)
+    monkeypatch.setenv("IR_DATASETS_HOME", str(home))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    given = [argument for argument in arguments(home, no_dropout, two, *more) if argument != "--quiet"]
+    done = subprocess.run([*launcher, __file__, str(tmp_path), *given], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "" and done.stderr.count("12 steps") == 1
+
+    recorded = [[json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()] for name in ("0-of-1", "0-of-2", "1-of-2")]
+    single, first, second = ([groups for _, groups in batches] for batches in recorded)
+    assert len(single) == 12 and [len(batch) for batch in single] == [4] * 12
+    assert [a + b for a, b in zip(first, second, strict=True)] == single
+    assert sorted(topic for batch in single[:6] for topic, *_ in batch) == sorted(str(1000 + number) for number in range(TOPICS))
+    # What would have processes wait for each other: batches of theirs that fall into different numbers of parts.
+    assert any(parts != others for (parts, _), (others, _) in zip(recorded[1], recorded[2], strict=True))
+
+    before, alone, together = state(no_dropout), state(one), state(two)
+    assert alone.keys() == together.keys()
+    for name, tensor in alone.items():
+        if name.endswith("attention.self.key.bias"):
+            continue  # softmax cancels it: its gradient is rounding alone, which Adam blows up
+        assert torch.allclose(tensor, together[name], atol=1e-4, rtol=0), name
+    moved = max((tensor - before[name]).abs().max() for name, tensor in alone.items() if name in before)
+    assert moved > 5e-3  # what the weights agree in is what was learnt
+    record = json.loads((two / "training.json").read_text())
+    assert record["processes"] == 2 and "2 processes" in (two / "README.md").read_text()
+    assert record["negatives drawn"] == json.loads((one / "training.json").read_text())["negatives drawn"]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
+    """What ``csrerank train`` says in its one line on standard error; it ends with 2."""
+    from csrerank.cli import run_command
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(["train", *map(str, given)])
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.out == "" and said.err.count("\n") == 1, said
+    return said.err.removeprefix("Error: ").strip()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--negatives", "bm25,web"], "--negatives bm25,web: 'web' is no source; known are bm25 dense article docpairs random, as bm25=2,dense=1"),
+        (["--negatives", "bm25=2,bm25"], "--negatives bm25=2,bm25: 'bm25' is given twice"),
+        (["--negatives", "bm25=0"], "--negatives bm25=0: the weight of bm25 must be a number above 0"),
+        (["--negatives", "article"], "csrerank/demo/en-en: its documents name no article; take other --negatives than article"),
+        (["--negatives", "docpairs"], "csrerank/demo/en-en has no docpairs; take other --negatives"),
+        (["--negatives", "dense"], "no bi-encoder there; make the default one with scripts/build_encoder, or give another directory with --encoder"),
+        (["--distil", "0.5"], "no bi-encoder there"),
+        (["--bm25-run", "no.trec"], "--bm25-run is given, but --negatives takes none from it; add bm25 there, or leave the run out"),
+        (["--dataset", "csrerank/no-such"], "unknown dataset 'csrerank/no-such'"),
+        (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-3"], "csrerank/en-qa/train/ml-cs/epoch-3: names one epoch, and training switches anew in each; leave /epoch-3 out"),
+        (["--dataset", "beir/arguana/no"], "unknown dataset 'beir/arguana/no'"),
+        (["--dataset", "msmarco-passage/eval"], "msmarco-passage/eval has no qrels to train on; give a dataset with all three"),
+        (["--base", "no/such/place"], "no/such/place: no such model; give 'default', a directory, or a hub name like owner/name"),
+        (["--batch", "100"], "csrerank/demo/en-en: 48 topics do not fill one batch of 100; lower --batch"),
+        (["--validation", "csrerank/xquad-r/en-en"], "--validation csrerank/xquad-r/en-en: test topics must not choose a checkpoint"),
+        (["--patience", "2"], "--patience counts validations; give --validation too"),
+        (["--max-length", "512"], "--max-length 512 is more than the encoder's 128 tokens; give 128 or less"),
+        (["--max-length", "20"], "--query-tokens 16 leaves no room for the passage in --max-length 20"),
+        (["--layers", "0,7"], "layers 0,7 of an encoder with layers 0 to 1"),
+    ],
+)  # fmt: skip
+def test_refusals(given: list[str], message: str, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says what to mend, before anything is written."""
+    monkeypatch.setenv("CSRERANK_CACHE", str(tmp_path / "cache"))
+    usual = [
+        "--dataset",
+        "csrerank/demo/en-en",
+        "--base",
+        encoder,
+        "--output",
+        tmp_path / "out",
+        "--negatives",
+        "random",
+        "--max-length",
+        64,
+        "--query-tokens",
+        16,
+    ]
+    assert message in refused(capsys, *usual, *given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_refused_places(encoder: Path, toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An output that holds something, a base that is no encoder, a batch that two processes cannot share."""
+    usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    assert refused(capsys, *usual, "--base", encoder, "--output", mine) == f"{mine}: holds other files; give another --output"
+    assert refused(capsys, *usual, "--base", encoder, "--output", mine / "notes.txt") == f"{mine / 'notes.txt'}: holds other files; give another --output"
+    assert "cannot be made (Not a directory)" in refused(capsys, *usual, "--base", encoder, "--output", mine / "notes.txt" / "out")
+    assert refused(capsys, *usual, "--base", encoder, "--output", toy_model) == f"{toy_model}: holds a checkpoint already; give another --output, or delete it"
+    (tmp_path / "theirs" / "checkpoints" / "checkpoint-5").mkdir(parents=True)
+    assert refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "theirs").endswith("checkpoints: not csrerank's; give another --output")
+    decoder = tmp_path / "decoder"
+    decoder.mkdir()
+    (decoder / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    assert refused(capsys, *usual, "--base", decoder, "--output", tmp_path / "out").startswith(
+        f"{decoder}: a gpt2 checkpoint (GPT2LMHeadModel), where an encoder of bert"
+    )
+    assert refused(capsys, *usual, "--base", mine, "--output", tmp_path / "out") == f"{mine}: no config.json in this directory; give one saved by transformers"
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "out") == "--batch 8 does not divide among 3 processes; give a multiple"
+    assert sorted(path.name for path in mine.iterdir()) == ["notes.txt"] and not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_not_a_number_ends_it(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No checkpoint of such weights is written."""
+    usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
+    said = refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "out", "--learning-rate", "1e38")
+    assert said.startswith("the loss after step ") and said.endswith(" is not a number; lower --learning-rate, or take --precision fp32")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoints"]
+
+
+class Scripted:
+    """A validation that gives what it is told, one figure a call; ``None`` stands for a power cut."""
+
+    def __init__(self, *means: float | None) -> None:
+        self.means = list(means)
+
+    def __call__(self, score: Callable[..., Any]) -> dict[str, float]:
+        assert score(["whale"], ["ash"]).shape == (1,)
+        mean = self.means.pop(0)
+        if mean is None:
+            raise ConnectionAbortedError("the power is gone")
+        return {"en-en": mean, "mean": mean}
+
+
+def trained(monkeypatch: pytest.MonkeyPatch, encoder: Path, output: Path, validation: Scripted | None, patience: int | None = 1, quiet: bool = True) -> Any:
+    """A training of 18 steps over the demo collection, validated every four, and at the end."""
+    from csrerank.training import job
+
+    monkeypatch.setattr(job, "_validation", lambda *_: validation)
+    settings = job.Settings(
+        negatives=(("random", 1.0),), negatives_per_topic=2, epochs=3, batch=8, learning_rate=1e-3, max_length=64, query_tokens=16, precision="fp32", evaluate_every=4,
+        patience=patience if validation else None, hold_out=False,
+    )  # fmt: skip
+    inputs = job.Inputs(validation="csrerank/en-qa/validation" if validation else None)
+    return job.train("csrerank/demo/en-en", encoder, output, settings, inputs, cache=output.parent / "cache", quiet=quiet)
+
+
+def test_early_stopping(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One validation that is no better ends it; the weights are the best step's, and so are the figures."""
+    import torch
+
+    result = trained(monkeypatch, encoder, tmp_path / "out", Scripted(0.4, 0.6, 0.6, 0.9))
+    assert (result.steps, result.best_step, result.validation) == (12, 8, {"en-en": 0.6, "mean": 0.6})
+    assert result.summary() == f"{tmp_path / 'out'}: 12 steps; kept step 8, validation RR@10: en-en 0.6000, mean 0.6000"
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (record["steps"], record["kept step"], record["validation RR@10"]) == (12, 8, {"en-en": 0.6, "mean": 0.6})
+    curves = [line.split("\t") for line in (tmp_path / "out" / "curves.tsv").read_text().splitlines()]
+    assert curves[0] == ["step", "eval_en-en", "eval_mean", "grad_norm", "learning_rate", "loss"] and [line[:3] for line in curves[1:]] == [
+        ["4", "0.4", "0.4"], ["8", "0.6", "0.6"], ["12", "0.6", "0.6"],
+    ]  # fmt: skip
+    assert "the weights of step 8" in (tmp_path / "out" / "README.md").read_text()
+    assert capsys.readouterr().out == ""
+    # Validation changes nothing of what is learnt: the same steps without it, stopped at 8.
+    kept = {}
+    monkeypatch.setattr("csrerank.training.trainer.train_on", _stopped_at(8, kept))
+    with pytest.raises(ConnectionAbortedError):
+        trained(monkeypatch, encoder, tmp_path / "plain", None)
+    saved = state(tmp_path / "out")
+    assert saved.keys() == kept.keys() and all(torch.equal(tensor, saved[name]) for name, tensor in kept.items())
+
+
+def _stopped_at(step: int, kept: dict[str, Any]) -> Callable[..., None]:
+    """A ``train_on`` that copies the weights into ``kept`` at a step, and breaks off."""
+
+    def train_on(running: Any, last: Path | None, patience: int | None = None) -> None:
+        from transformers import TrainerCallback
+
+        class Stop(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+                if state.global_step == step:
+                    kept.update({name: tensor.clone() for name, tensor in running.model.state_dict().items()})
+                    raise ConnectionAbortedError
+
+        running.add_callback(Stop)
+        running.train()
+
+    return train_on
+
+
+def test_patience_survives_a_kill(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validations before the kill count; a job killed after it had stopped early does not go on; the best step is kept, in a folder that was moved, too."""
+    from csrerank.training import job
+
+    figures = [0.4, 0.6, 0.5, 0.5, 0.9, 0.9]
+    result = trained(monkeypatch, encoder, tmp_path / "whole", Scripted(*figures), patience=2)
+    assert (result.steps, result.best_step) == (16, 8)
+    with pytest.raises(ConnectionAbortedError):
+        trained(monkeypatch, encoder, tmp_path / "cut", Scripted(0.4, 0.6, 0.5, None), patience=2)
+    (tmp_path / "cut").rename(tmp_path / "moved")
+    result = trained(monkeypatch, encoder, tmp_path / "moved", Scripted(*figures[3:]), patience=2)
+    assert (result.steps, result.best_step) == (16, 8) and weights(tmp_path / "moved") == weights(tmp_path / "whole")
+
+    def cut(*_: Any) -> None:
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionAbortedError):
+        patched.setattr(job, "_write", cut)
+        trained(patched, encoder, tmp_path / "late", Scripted(*figures), patience=2)
+    result = trained(monkeypatch, encoder, tmp_path / "late", Scripted(0.9), patience=2)
+    assert (result.steps, result.best_step) == (16, 8) and weights(tmp_path / "late") == weights(tmp_path / "whole")
+
+
+def test_the_last_steps_are_validated_too(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without patience all steps are made; the end counts, though it is no multiple of four. On a terminal a bar on standard error shows the figures."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    result = trained(monkeypatch, encoder, tmp_path / "out", Scripted(0.5, 0.4, 0.3, 0.4, 0.9), patience=None, quiet=False)
+    said = capsys.readouterr()
+    assert said.out == "" and "18/18" in said.err and "eval_mean=0.9" in said.err and "loss=0." in said.err
+    assert (result.steps, result.best_step, result.validation["mean"]) == (18, 18, 0.9)
+
+
+def record_batches(folder: Path) -> None:
+    """Have every batch of this process written to ``folder``: into how many parts it falls; topics, documents, and the texts as they were switched."""
+    from csrerank.training import trainer
+
+    collator = trainer.collator
+    path = folder / f"{os.environ.get('RANK', '0')}-of-{os.environ.get('WORLD_SIZE', '1')}.jsonl"
+
+    def recording(encoder: Any, budget: int) -> Any:
+        collated = collator(encoder, budget)
+
+        def recorded(groups: Any) -> Any:
+            made = collated(groups)
+            seen = [[group.topic, group.documents, group.query, group.passages] for group in groups]
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([len(made["parts"]), seen]) + "\n")
+            return made
+
+        return recorded
+
+    trainer.collator = recording
+
+
+def serve() -> None:
+    """For each line on standard input, [folder for batches or null, arguments], fork a command; tell its process id, and how it ended."""
+    import matplotlib.backends.backend_agg  # noqa: F401
+    import torch
+    import transformers  # noqa: F401
+    from transformers import EarlyStoppingCallback, Trainer  # noqa: F401
+
+    import csrerank.training.job  # noqa: F401
+    from csrerank.cli import run_command
+
+    torch.set_num_threads(1)  # a pool of threads does not outlive a fork
+    said = Path(os.environ["IR_DATASETS_HOME"]) / "said.txt"
+    for line in sys.stdin:
+        folder, given = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            stream = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(stream, 1)
+            os.dup2(stream, 2)
+            code: Any = 70
+            try:
+                if folder:
+                    record_batches(Path(folder))
+                run_command(given)
+            except SystemExit as ended:
+                code = ended.code or 0
+            except BaseException as error:
+                print(repr(error), file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        print(pid, flush=True)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        print(json.dumps([code, said.read_text(encoding="utf-8") if said.exists() else ""]), flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        serve()
+    else:
+        from csrerank.cli import run_command
+
+        record_batches(Path(sys.argv[1]))
+        run_command(sys.argv[2:])
