@@ -8,9 +8,13 @@ from typing import Any
 
 import click
 
+from csrerank.commands.fairness import fairness_command
 from csrerank.commands.lexicon import lexicon
 from csrerank.commands.lexicon_quality import induce_command, quality_command
+from csrerank.commands.models import compare_command
+from csrerank.commands.reproduce import reproduce_command
 from csrerank.commands.switch import switch_command
+from csrerank.commands.train import train_command
 from csrerank.errors import InputError
 
 QUIET = click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
@@ -224,7 +228,11 @@ def pack_command(checkpoint: Path, output: Path) -> None:
 lexicon.add_command(quality_command)
 lexicon.add_command(induce_command)
 cli.add_command(lexicon)
+cli.add_command(fairness_command)
 cli.add_command(switch_command)
+cli.add_command(train_command)
+cli.add_command(reproduce_command)
+models.add_command(compare_command)
 
 
 def run_command(arguments: list[str]) -> None:

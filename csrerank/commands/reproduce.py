@@ -1,0 +1,53 @@
+"""The command ``csrerank reproduce``."""
+
+from pathlib import Path
+
+import click
+
+from csrerank.experiments.matrix import SCALES
+from csrerank.experiments.tracks import COLLECTIONS
+
+
+@click.command("reproduce")
+@click.option("--collection", type=click.Choice(COLLECTIONS), default="xquad-r", show_default=True)
+@click.option(
+    "--systems", default="zero-shot,ml-cs", show_default=True, help="Rows: zero-shot, bl-cs, ml-cs, wiki-cs, zero-shot+tt, ml-cs+tt, ml-cs@P, bl-cs/PAIR."
+)
+@click.option("--seeds", default="1", show_default=True, help="Of the trainings, with commas between them.")
+@click.option("--tracks", help="Columns, with commas between them.  [default: a few at --scale small, all at full]")
+@click.option("--first-stage", default="dense", show_default=True, help="Candidates: dense, oracle, or both with a comma between them.")
+@click.option(
+    "--scale", type=click.Choice(list(SCALES)), default="small", show_default=True, help="small: 300 topics, 50 candidates, 10,000 questions to train on."
+)
+@click.option("--base", type=click.Path(path_type=Path), help="Encoder to start from.  [default: what scripts/build_encoder made]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("runs/matrix"), show_default=True, help="Where the cells go.")
+@click.option("--work", type=click.Path(path_type=Path), default=Path("build/matrix"), show_default=True, help="Where models and first-stage runs go.")
+@click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
+@click.option("--dry-run", is_flag=True, help="List the cells with estimated times.")
+@click.option("--quiet", is_flag=True, help="No progress on standard error.")
+def reproduce_command(
+    collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, output: Path, work: Path, device: str | None,
+    dry_run: bool, quiet: bool,
+) -> None:  # fmt: skip
+    """Train, re-rank, score and test, and print the paper's tables.
+
+    \b
+    csrerank reproduce --collection xquad-r --systems zero-shot,ml-cs --seeds 1 --scale small
+    csrerank reproduce --systems zero-shot,bl-cs,ml-cs,wiki-cs,zero-shot+tt,ml-cs+tt --seeds 1,2,3 --scale full --dry-run
+
+    Killed at any moment, the same command goes on with the cells that are missing.
+    """
+    from csrerank.cache import cache_folder
+    from csrerank.experiments import reproduce as job
+
+    matrix = job.Matrix(
+        collection, job.names(systems, "--systems"), job.seeds(seeds), job.names(tracks, "--tracks") if tracks is not None else None,
+        job.names(first_stage, "--first-stage"), scale, base or cache_folder() / "encoder", device,
+    )  # fmt: skip
+    if dry_run:
+        click.echo(job.listed(matrix, output, work))
+        return
+    made = job.reproduce(matrix, output, work, cache=cache_folder(), quiet=quiet, say=lambda line: None if quiet else click.echo(line, err=True))
+    click.echo(made.tables)
+    if not quiet:
+        click.echo(f"{made.computed} cells computed, {made.kept} kept", err=True)

@@ -1,0 +1,157 @@
+"""The paper's tables out of a matrix: one row a system, one column a track, averages by group; differences to Zero-shot with their uncertainty; gain by
+token overlap.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import fsum
+from typing import NamedTuple
+
+from csrerank.evaluation.equivalence import Equivalence, equivalent
+from csrerank.evaluation.significance import Comparison, averaged, compared, corrected
+from csrerank.experiments.systems import BASELINE
+from csrerank.experiments.tracks import GROUPS, Track
+
+NOT_RUN = "*not run*"
+FIRST_STAGE = "first stage"
+MARGIN = 0.015
+OVERLAPS = ("none", "1 to 3", "more")
+Scores = Mapping[str, float]  # topic -> RR@10
+Found = Mapping[tuple[str, str], Sequence[Scores]]  # (system, track) -> scores, one mapping a seed
+
+
+class Difference(NamedTuple):
+    """A system against Zero-shot on one track, or on a group's tracks averaged by topic; ``p`` is the randomisation test's, corrected over the table."""
+
+    system: str
+    what: str
+    comparison: Comparison
+    p: float
+
+
+def mean(scores: Scores) -> float:
+    """The mean over topics."""
+    return fsum(scores.values()) / len(scores)
+
+
+def over_seeds(found: Found, system: str, track: str) -> Scores | None:
+    """A cell's scores with its seeds averaged within topics; None where it was not run."""
+    seeds = found.get((system, track))
+    return averaged(seeds).values if seeds else None
+
+
+def over_tracks(found: Found, system: str, tracks: Sequence[str]) -> Scores | None:
+    """The mean over tracks by topic, for parallel topics; None where a track was not run."""
+    cells = [over_seeds(found, system, track) for track in tracks]
+    if not cells or any(cell is None for cell in cells):
+        return None
+    known = [cell for cell in cells if cell is not None]
+    shared = [topic for topic in known[0] if all(topic in cell for cell in known)]
+    return {topic: fsum(cell[topic] for cell in known) / len(known) for topic in shared} if shared else None
+
+
+def main_table(found: Found, systems: Sequence[str], tracks: Sequence[Track]) -> list[str]:
+    """RR@10 x 100 by system and track, group by group, with the group's average; several seeds show the spread of their means."""
+    lines = []
+    for group in (group for group in GROUPS if any(track.group == group for track in tracks)):
+        names = [track.name for track in tracks if track.group == group]
+        lines += [f"**{group}**", "", "| system | " + " | ".join(names) + " | average |", "|---" * (len(names) + 2) + "|"]
+        for system in systems:
+            cells = [over_seeds(found, system, name) for name in names]
+            if system != FIRST_STAGE and not any(cells):
+                continue
+            shown = [_shown(cell, found.get((system, name))) for cell, name in zip(cells, names, strict=True)]
+            whole = [mean(cell) for cell in cells if cell is not None]
+            lines.append(f"| {system} | " + " | ".join(shown) + f" | {100 * fsum(whole) / len(whole):.1f} |" if len(whole) == len(names) else f"| {system} | " + " | ".join([*shown, NOT_RUN]) + " |")  # fmt: skip
+        lines.append("")
+    return lines
+
+
+def _shown(cell: Scores | None, seeds: Sequence[Scores] | None) -> str:
+    if cell is None or not seeds:
+        return NOT_RUN
+    spread = averaged(seeds).spread
+    return f"{100 * mean(cell):.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
+
+
+def differences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> list[Difference]:
+    """Every system against Zero-shot, on every track and on every group averaged by topic, Holm-corrected over all of them.
+
+    :param clusters: track -> topic -> article, None where topics share none.
+    """
+    made: dict[tuple[str, str], Comparison] = {}
+    for system in systems:
+        if system in (BASELINE, FIRST_STAGE):
+            continue
+        groups = {group: [track.name for track in tracks if track.group == group] for group in GROUPS}
+        parts = {**{track.name: [track.name] for track in tracks}, **{f"{group} average": names for group, names in groups.items() if len(names) > 1}}
+        for what, names in parts.items():
+            ours, theirs = over_tracks(found, system, names), over_tracks(found, BASELINE, names)
+            if ours is not None and theirs is not None:
+                made[system, what] = compared(ours, theirs, _of(clusters[names[0]], ours))
+    adjusted = corrected({f"{system}\x1f{what}": made[system, what].p.randomisation for system, what in made}) if made else {}
+    return [Difference(system, what, comparison, adjusted[f"{system}\x1f{what}"]) for (system, what), comparison in made.items()]
+
+
+def _of(clusters: Mapping[str, str] | None, scores: Scores) -> dict[str, str] | None:
+    return {topic: clusters[topic] for topic in scores} if clusters else None
+
+
+def difference_table(found: Sequence[Difference]) -> list[str]:
+    """Differences in points of RR@10 x 100."""
+    lines = ["| system | on | difference | 95 % interval | effect d | p | p, topics alone | p, Holm |", "|---|---|---|---|---|---|---|---|"]
+    for system, what, comparison, p in found:
+        alone = comparison.p_by_topic.randomisation if comparison.p_by_topic else comparison.p.randomisation
+        lines.append(
+            f"| {system} | {what} | {100 * comparison.difference:+.1f} | {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f} | {comparison.effect:.2f} | "
+            f"{comparison.p.randomisation:.4f} | {alone:.4f} | {p:.4f} |"
+        )
+    return [*lines, ""]
+
+
+def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> dict[str, Equivalence]:
+    """Whether a system leaves MoIR as it is: two one-sided tests over the MoIR tracks averaged by topic."""
+    names = [track.name for track in tracks if track.group.startswith("MoIR")]
+    made = {}
+    for system in systems:
+        ours, theirs = over_tracks(found, system, names), over_tracks(found, BASELINE, names)
+        if system not in (BASELINE, FIRST_STAGE) and ours is not None and theirs is not None:
+            made[system] = equivalent(ours, theirs, _of(clusters[names[0]], ours), MARGIN)
+    return made
+
+
+def equivalence_table(found: Mapping[str, Equivalence]) -> list[str]:
+    """One line a system."""
+    lines = ["| system | MoIR difference | 90 % interval | p | power at no difference | verdict |", "|---|---|---|---|---|---|"]
+    for system, test in found.items():
+        p = max(test.p_lower, test.p_upper)
+        lines.append(
+            f"| {system} | {100 * test.difference:+.1f} | {100 * test.low:+.1f} to {100 * test.high:+.1f} | {p:.4f} | {test.power:.2f} | {test.verdict} |"
+        )
+    return [*lines, ""]
+
+
+def overlap_kind(query: set[str], document: set[str]) -> str:
+    """How many words a topic shares with a relevant document: ``none``, ``1 to 3`` or ``more``."""
+    shared = len(query & document)
+    return OVERLAPS[0] if not shared else OVERLAPS[1] if shared <= 3 else OVERLAPS[2]
+
+
+def overlap_table(found: Found, systems: Sequence[str], kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Gain over Zero-shot by token overlap.
+
+    :param kinds: track -> topic -> kind of overlap with its relevant documents.
+    """
+    lines = ["| system | overlap | topics | Zero-shot | gain |", "|---|---|---|---|---|"]
+    for system in systems:
+        if system in (BASELINE, FIRST_STAGE):
+            continue
+        for kind in OVERLAPS:
+            pairs = []
+            for track, of_topic in kinds.items():
+                ours, theirs = over_seeds(found, system, track), over_seeds(found, BASELINE, track)
+                if ours is not None and theirs is not None:
+                    pairs += [(ours[topic], theirs[topic]) for topic in ours if of_topic.get(topic) == kind]
+            if pairs:
+                before = fsum(their for _, their in pairs) / len(pairs)
+                lines.append(f"| {system} | {kind} | {len(pairs)} | {100 * before:.1f} | {100 * (fsum(our for our, _ in pairs) / len(pairs) - before):+.1f} |")
+    return [*lines, ""]
