@@ -586,6 +586,23 @@ def test_draws_are_keyed_by_topic_epoch_and_seed_and_not_by_order() -> None:
     assert abs(counts[0] - 2000 / 3) < 5 * (2000 * 2 / 9) ** 0.5  # two of six: each a third of the time
 
 
+def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:
+    from csrerank.errors import InputError
+    from csrerank.training.job import Settings, _model
+
+    model, _ = _model(toy_encoder, Settings(max_length=64, query_tokens=16, freeze_layers=1))
+    free = {name for name, weights in model.named_parameters() if weights.requires_grad}
+    prefix = f"{model.base_model_prefix}."
+    assert not [name for name in free if name.startswith((f"{prefix}embeddings.", f"{prefix}encoder.layer.0."))]
+    assert [name for name in free if name.startswith(f"{prefix}encoder.layer.1.")] and [name for name in free if name.startswith("classifier.")]
+    for wrong in (
+        Settings(max_length=64, query_tokens=16, freeze_layers=99),
+        Settings(max_length=64, query_tokens=16, freeze_layers=1, freeze_embeddings=False),
+    ):
+        with pytest.raises(InputError, match="--freeze-layers"):
+            _model(toy_encoder, wrong)
+
+
 def test_pointwise_training_learns_and_freezes_the_table(tmp_path: Path, toy_encoder: Path) -> None:
     import torch
     from transformers import AutoModel

@@ -30,7 +30,7 @@ DOCPAIRS = 50  # of a topic's training pairs, how many are kept to draw from
 class Settings(NamedTuple):
     """How a checkpoint is trained. ``batch`` counts topics a step; ``negatives_per_topic`` documents beside the relevant one; ``topics`` how many at most,
     fixed by a hash; lengths in tokens; ``evaluate_every`` in steps, ``patience`` in evaluations without a better mean; ``distil`` is the share of the loss
-    that follows the bi-encoder's cosines at ``temperature``."""
+    that follows the bi-encoder's cosines at ``temperature``; ``freeze_layers`` lower layers stay as they are, with all embeddings."""
 
     objective: str = "pointwise"
     negatives: Shares = (("bm25", 1.0),)
@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     pooling: str = "mean"
     layers: tuple[int, ...] | None = None
     freeze_embeddings: bool = True
+    freeze_layers: int = 0
     distil: float = 0.0
     temperature: float = 0.05
     precision: str = "auto"
@@ -251,6 +252,13 @@ def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
         )
     if settings.freeze_embeddings:
         model.base_model.get_input_embeddings().weight.requires_grad_(False)
+    kept = model.config.csrerank["layers"]
+    if settings.freeze_layers and not (settings.freeze_embeddings and settings.freeze_layers < len(kept)):
+        raise InputError(f"--freeze-layers {settings.freeze_layers}: give fewer than the encoder's {len(kept)} layers, and leave --train-embeddings out")
+    if settings.freeze_layers:
+        model.base_model.embeddings.requires_grad_(False)
+    for layer in model.base_model.encoder.layer[: settings.freeze_layers]:
+        layer.requires_grad_(False)
     return model, PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
 
 

@@ -122,7 +122,11 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
         "pooling": settings.pooling,
         "steps": f"{content['steps']} of {settings.batch} topics, of {settings.epochs} epochs; the weights of step {content['kept step']}",
         "learning rate": f"{settings.learning_rate:g}, linear warm-up over {settings.warmup:g} and linear decay; AdamW; seed {settings.seed}",
-        "frozen": "embedding table" if settings.freeze_embeddings else "nothing",
+        "frozen": f"all embeddings and the lower {settings.freeze_layers} layers"
+        if settings.freeze_layers
+        else "embedding table"
+        if settings.freeze_embeddings
+        else "nothing",
         "validation RR@10": f"{validation} ({content['made from']['validation']}; cs: every word switched)" if validation else "none",
         "hardware": f"{hardware}, {content['processes']} process{'es' if content['processes'] > 1 else ''}, {content['precision']}, {content['seconds']:.0f} s"
         + (f" from step {content['resumed at step']} on" if content["resumed at step"] else ""),
