@@ -68,6 +68,9 @@ def test_systems_name_their_training_and_texts(tmp_path: Path) -> None:
     assert {rule.probability for side in (policy.query, policy.passage) for rule in side.rules} == {0.25}
     plain = Policy.load("ml-cs")
     assert [rule._replace(probability=0.5) for rule in policy.query.rules] == list(plain.query.rules)
+    (term_by_term,) = systems(["bl-cs/en-de@1"], tmp_path)
+    one_way = Policy.load(term_by_term.training.removeprefix("policy:"))
+    assert not one_way.query.rules and [rule.probability for rule in one_way.passage.rules] == [1.0] and one_way.passage.rules[0].languages == (("de", 1.0),)
     for wrong in ("ml-cs@2", "ml-cs@x", "nothing", "bl-cs/xx-yy"):
         with pytest.raises(InputError):
             systems([wrong], tmp_path)
@@ -133,11 +136,11 @@ def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: list[tuple[st
     mended = go()
     assert (mended.computed, mended.kept) == (2, 10) and mended.tables == made.tables
     # Another model under the same name: its cells are made anew, the others stay.
-    config = layout.model("ml-cs", 1) / "config.json"
+    config = layout.model("ml-cs", False, 1) / "config.json"
     config.write_text(config.read_text().replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2') + " ")
     assert go().computed == 3
     # Trained by other settings than asked: trained anew.
-    (layout.model("zero-shot", 2) / "training.json").write_text('{"made from": {"dataset": "another"}}')
+    (layout.model("zero-shot", False, 2) / "training.json").write_text('{"made from": {"dataset": "another"}}')
     assert go().computed == 0 and len(demo_matrix) == 5  # the same weights come out, so the cells hold
 
 
@@ -219,6 +222,8 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
         (["--first-stage", "bm25"], "known are dense, oracle"),
         (["--collection", "mmarco"], "mMARCO has its own candidates"),
         (["--systems", ","], "--systems is empty"),
+        (["--systems", "fine-tuning"], "belong together"),
+        (["--translations", "none.jsonl"], "belong together"),
     ):
         done = cli("reproduce", "--dry-run", "--work", tmp_path / "work", *wrong)
         assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr

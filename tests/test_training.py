@@ -586,6 +586,41 @@ def test_draws_are_keyed_by_topic_epoch_and_seed_and_not_by_order() -> None:
     assert abs(counts[0] - 2000 / 3) < 5 * (2000 * 2 / 9) ** 0.5  # two of six: each a third of the time
 
 
+def test_translations_stand_in_the_place_of_texts(tmp_path: Path) -> None:
+    from csrerank.errors import InputError
+    from csrerank.training.translations import read_translations, translated
+
+    path = tmp_path / "translations.jsonl"
+    rows = [("1", "query", "warum?"), ("d", "passage", "eins"), ("d", "passage", "zwei"), ("1", "passage", "drei")]
+    path.write_text("".join(json.dumps({"id": name, "side": side, "text": text}) + "\n" for name, side, text in rows))
+    found = read_translations(path)
+    assert found == {("query", "1"): ("warum?",), ("passage", "d"): ("eins", "zwei"), ("passage", "1"): ("drei",)}
+    assert translated(found, "query", "1", 1, 5) == "warum?" and translated(found, "query", "d", 1, 5) is None
+    drawn = [translated(found, "passage", "d", 1, epoch) for epoch in range(200)]
+    assert 60 < drawn.count("eins") < 140 and drawn == [translated(found, "passage", "d", 1, epoch) for epoch in range(200)]
+    for line, told in (
+        ("{", "not JSON"),
+        ('["a"]', "one object"),
+        ('{"id": "1", "side": "left", "text": "x"}', "'left'"),
+        ('{"id": "1", "side": "query", "text": " "}', "empty"),
+    ):
+        path.write_text(json.dumps({"id": "1", "side": "query", "text": "x"}) + "\n" + line + "\n")
+        with pytest.raises(InputError, match=f"translations.jsonl:2: .*{told}"):
+            read_translations(path)
+
+
+def test_a_collection_takes_translations_unswitched(dataset: str, given: dict[tuple[str, str, str], Any]) -> None:
+    from csrerank.errors import InputError
+
+    topic = next(iter(Collection(dataset, Lexicons(given)).relevant))
+    made = Collection(dataset, Lexicons(given), {("query", topic): ("the whale",)})
+    made.policy = policy(1.0)
+    assert made.switched(made.topics[topic], topic, "query", 0) == "the whale"
+    assert made.switched("the whale", topic, "passage", 0) != "the whale"
+    with pytest.raises(InputError, match="--translations has none of its topics"):
+        Collection(dataset, Lexicons(given), {("query", "none"): ("x",)})
+
+
 def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:
     from csrerank.errors import InputError
     from csrerank.training.job import Settings, _model

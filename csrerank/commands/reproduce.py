@@ -11,7 +11,10 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.command("reproduce")
 @click.option("--collection", type=click.Choice(COLLECTIONS), default="xquad-r", show_default=True)
 @click.option(
-    "--systems", default="zero-shot,ml-cs", show_default=True, help="Rows: zero-shot, bl-cs, ml-cs, wiki-cs, zero-shot+tt, ml-cs+tt, ml-cs@P, bl-cs/PAIR."
+    "--systems",
+    default="zero-shot,ml-cs",
+    show_default=True,
+    help="Rows: zero-shot, fine-tuning, bl-cs, ml-cs, wiki-cs, zero-shot+tt, ml-cs+tt; bl-cs/PAIR, ml-cs@P, bl-cs/PAIR@P.",
 )
 @click.option("--seeds", default="1", show_default=True, help="Of the trainings, with commas between them.")
 @click.option("--tracks", help="Columns, with commas between them.  [default: a few at --scale small, all at full]")
@@ -20,6 +23,7 @@ from csrerank.experiments.tracks import COLLECTIONS
     "--scale", type=click.Choice(list(SCALES)), default="small", show_default=True, help="small: 300 topics, 50 candidates, 10,000 questions to train on."
 )
 @click.option("--base", type=click.Path(path_type=Path), help="Encoder to start from.  [default: what scripts/build_encoder made]")
+@click.option("--translations", type=click.Path(path_type=Path), help="For fine-tuning: the training texts translated, as csrerank train takes them.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/matrix"), show_default=True, help="Where the cells go.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/matrix"), show_default=True, help="Where models and first-stage runs go.")
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
@@ -27,7 +31,7 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def reproduce_command(
     collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, output: Path, work: Path, device: str | None,
-    dry_run: bool, quiet: bool,
+    translations: Path | None, dry_run: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, re-rank, score and test, and print the paper's tables.
 
@@ -42,7 +46,7 @@ def reproduce_command(
 
     matrix = job.Matrix(
         collection, job.names(systems, "--systems"), job.seeds(seeds), job.names(tracks, "--tracks") if tracks is not None else None,
-        job.names(first_stage, "--first-stage"), scale, base or cache_folder() / "encoder", device,
+        job.names(first_stage, "--first-stage"), scale, base or cache_folder() / "encoder", device, translations,
     )  # fmt: skip
     if dry_run:
         click.echo(job.listed(matrix, output, work))

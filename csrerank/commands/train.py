@@ -19,6 +19,9 @@ from csrerank.training.objectives import OBJECTIVES
 @click.option("--bm25-run", type=click.Path(path_type=Path), help="Run to take BM25 negatives from.  [default: made and kept in the cache]")
 @click.option("--dense-run", type=click.Path(path_type=Path), help="Run to take dense negatives from.  [default: made by --encoder]")
 @click.option("--encoder", type=click.Path(path_type=Path), help="Bi-encoder for dense negatives and --distil.  [default: what scripts/build_encoder made]")
+@click.option(
+    "--translations", type=click.Path(path_type=Path), help="JSONL of id, side (query or passage) and text, which stand in the place of the plain texts."
+)
 @click.option("--epochs", type=click.IntRange(min=1), default=1, show_default=True, help="Passes over the topics; texts are switched and negatives drawn anew.")
 @click.option("--topics", type=click.IntRange(min=1), help="Train on so many topics, fixed by a hash.  [default: all]")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Topics a step, over all processes.")
@@ -62,7 +65,7 @@ def train_command(dataset: str, base: str, output: Path, quiet: bool, **given: A
         freeze_embeddings=not given["train_embeddings"], freeze_layers=given["freeze_layers"], distil=given["distil"], temperature=given["temperature"], precision=given["precision"],
         evaluate_every=given["evaluate_every"], patience=given["patience"], hold_out=not given["all_words"], seed=given["seed"],
     )  # fmt: skip
-    inputs = Inputs(given["bm25_run"], given["dense_run"], given["encoder"], given["validation"])
+    inputs = Inputs(given["bm25_run"], given["dense_run"], given["encoder"], given["validation"], given["translations"])
     result = train(dataset, base, output, settings, inputs, cache=cache_folder(), quiet=quiet)
     if not quiet and is_first_process():
         click.echo(result.summary(), err=True)

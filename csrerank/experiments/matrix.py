@@ -69,9 +69,9 @@ class Layout(NamedTuple):
         """The part of it that the scale ranks; it is kept, since it is the tables' first row."""
         return self.runs / self.scale / "first-stage" / f"{track.name}.{stage}.trec.gz"
 
-    def model(self, training: str, seed: int) -> Path:
+    def model(self, training: str, translated: bool, seed: int) -> Path:
         """A model's directory."""
-        name = training if not training.startswith("policy:") else Path(training).stem
+        name = "fine-tuning" if translated else training if not training.startswith("policy:") else Path(training).stem
         return self.work / "models" / f"{name.replace('/', '-')}.{self.scale}.s{seed}"
 
 

@@ -21,7 +21,8 @@ SECONDS_A_STEP, PAIRS_A_SECOND = 1.6, 90.0  # two cores, 12 layers, for --dry-ru
 
 
 class Matrix(NamedTuple):
-    """What to make: names of systems, seeds, tracks and first stages, the encoder to start from, and the scale."""
+    """What to make: names of systems, seeds, tracks and first stages, the encoder to start from, the scale, and
+    the translations of the training texts that *Fine-tuning* needs."""
 
     collection: str
     systems: tuple[str, ...]
@@ -31,6 +32,7 @@ class Matrix(NamedTuple):
     scale: str
     base: Path
     device: str | None = None
+    translations: Path | None = None
 
 
 class Made(NamedTuple):
@@ -48,6 +50,8 @@ def plan(matrix: Matrix, work: Path) -> tuple[list[Cell], list[Track]]:
     unknown = [stage for stage in matrix.stages if stage not in STAGES]
     if unknown or (matrix.collection == "mmarco" and matrix.stages != ("oracle",)):
         raise InputError(f"--first-stage {','.join(matrix.stages)}: known are {', '.join(STAGES)}; mMARCO has its own candidates alone, the oracle")
+    if bool(matrix.translations) != ("fine-tuning" in matrix.systems):
+        raise InputError("--systems fine-tuning and --translations FILE belong together; give both or neither")
     wanted = list(matrix.tracks) if matrix.tracks is not None else SMALL.get(matrix.collection) if matrix.scale != "full" else None
     chosen = tracks_named(matrix.collection, wanted)
     return list(cells(systems_named(matrix.systems, work / "policies"), matrix.seeds, chosen, matrix.stages)), chosen
@@ -61,8 +65,8 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, quiet: boo
         for stage in matrix.stages:
             first_stage(track, stage, layout, scale, quiet)
     computed = 0
-    for (training, seed), own in _by_model(planned).items():
-        directory = _model(matrix, training, seed, layout, cache, quiet, say)
+    for (training, translated, seed), own in _by_model(planned).items():
+        directory = _model(matrix, training, translated, seed, layout, cache, quiet, say)
         ranker = Ranker(directory, layout, scale, quiet, matrix.device)
         for cell in own:
             if ranker.missing(cell):
@@ -72,12 +76,13 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, quiet: boo
     return Made(computed, len(planned) - computed, report(matrix, planned, chosen, layout))
 
 
-def _by_model(planned: Sequence[Cell]) -> dict[tuple[str, int], list[Cell]]:
-    found: dict[tuple[str, int], list[Cell]] = {}
+def _by_model(planned: Sequence[Cell]) -> dict[tuple[str, bool, int], list[Cell]]:
+    """(training, whether its texts are translated, seed) -> the cells of that model."""
+    found: dict[tuple[str, bool, int], list[Cell]] = {}
     for cell in planned:
         training = cell.system.model(cell.track)
         assert training is not None
-        found.setdefault((training, cell.seed), []).append(cell)
+        found.setdefault((training, cell.system.translated, cell.seed), []).append(cell)
     return found
 
 
@@ -92,13 +97,17 @@ def training_id(matrix: Matrix, training: str, seed: int) -> str:
     return f"{TRAINING[matrix.collection]}/{training}/seed-{seed}"
 
 
-def _model(matrix: Matrix, training: str, seed: int, layout: Layout, cache: Path, quiet: bool, say: Callable[[str], None]) -> Path:
-    dataset, settings, inputs = training_id(matrix, training, seed), settings_of(matrix, seed), Inputs(validation=VALIDATION[matrix.collection])
+def _model(matrix: Matrix, training: str, translated: bool, seed: int, layout: Layout, cache: Path, quiet: bool, say: Callable[[str], None]) -> Path:
+    dataset, settings, inputs = (
+        training_id(matrix, training, seed),
+        settings_of(matrix, seed),
+        Inputs(validation=VALIDATION[matrix.collection], translations=matrix.translations if translated else None),
+    )
 
     def make(directory: Path) -> None:
         say(train(dataset, matrix.base, directory, settings, inputs, cache=cache, quiet=quiet).summary())
 
-    return trained(layout.model(training, seed), identity(dataset, matrix.base, settings, inputs), make)
+    return trained(layout.model(training, translated, seed), identity(dataset, matrix.base, settings, inputs), make)
 
 
 def report(matrix: Matrix, planned: Sequence[Cell], chosen: Sequence[Track], layout: Layout) -> str:
@@ -170,11 +179,13 @@ def listed(matrix: Matrix, runs: Path, work: Path) -> str:
     planned, _ = plan(matrix, work)
     layout, scale = Layout(runs, work, matrix.scale), SCALES[matrix.scale]
     lines, whole = [], 0.0
-    for (training, seed), own in _by_model(planned).items():
+    for (training, translated, seed), own in _by_model(planned).items():
         steps = (scale.questions or 13_000) // SETTINGS.batch
-        seconds = 0.0 if (layout.model(training, seed) / "config.json").exists() else steps * SECONDS_A_STEP
+        seconds = 0.0 if (layout.model(training, translated, seed) / "config.json").exists() else steps * SECONDS_A_STEP
         whole += seconds
-        lines.append(f"train  {training} seed {seed}: {'there' if not seconds else f'{steps} steps, about {seconds / 60:.0f} minutes'}")
+        lines.append(
+            f"train  {training}{' translated' if translated else ''} seed {seed}: {'there' if not seconds else f'{steps} steps, about {seconds / 60:.0f} minutes'}"
+        )
         for cell in own:
             pairs = (scale.topics or 1190) * scale.k
             seconds = 0.0 if layout.run(cell).exists() else pairs / PAIRS_A_SECOND

@@ -10,11 +10,13 @@ from csrerank.experiments.tracks import Track
 
 
 class System(NamedTuple):
-    """A row of the tables. ``training`` is what stands behind the training collection's id; ``{pair}`` there means a model of its own for each pair."""
+    """A row of the tables. ``training`` is what stands behind the training collection's id; ``{pair}`` there means a model of its own for each pair;
+    ``translated``: texts come from a file of translations."""
 
     name: str
     training: str
     translate_test: bool = False
+    translated: bool = False
 
     def model(self, track: Track) -> str | None:
         """The training of the model that ranks a track; None where the system has none for it (BL-CS is defined for the paper's pairs)."""
@@ -36,6 +38,7 @@ SYSTEMS = {
     system.name: system
     for system in (
         System("zero-shot", "zero-shot"),
+        System("fine-tuning", "zero-shot", translated=True),
         System("bl-cs", "bl-cs/{pair}"),
         System("ml-cs", "ml-cs"),
         System("wiki-cs", "wiki-cs"),
@@ -44,6 +47,7 @@ SYSTEMS = {
     )
 }
 BASELINE = "zero-shot"
+PAIRS = tuple(f"bl-cs/{pair}" for pair in BL_CS)
 
 
 def systems(names: Sequence[str], policies: Path) -> list[System]:
@@ -54,12 +58,12 @@ def systems(names: Sequence[str], policies: Path) -> list[System]:
 def _system(name: str, policies: Path) -> System:
     if name in SYSTEMS:
         return SYSTEMS[name]
-    if name in (f"bl-cs/{pair}" for pair in BL_CS):
+    if name in PAIRS:
         return System(name, name)  # one pair's model, on every track
     base, at, share = name.partition("@")
-    if base != "ml-cs" or not at:
+    if not at or (base != "ml-cs" and base not in PAIRS):
         raise InputError(
-            f"--systems {name}: known are {', '.join(SYSTEMS)}; ml-cs@P for another p, as ml-cs@.25; and bl-cs/PAIR for one pair's model on every track"
+            f"--systems {name}: known are {', '.join(SYSTEMS)}; bl-cs/PAIR for one pair's model on every track; and ml-cs@P and bl-cs/PAIR@P for another p, as ml-cs@.25"
         )
     try:
         probability = float(share)
@@ -67,20 +71,21 @@ def _system(name: str, policies: Path) -> System:
         probability = -1.0
     if not 0 < probability <= 1:
         raise InputError(f"--systems {name}: p must be a number above 0 and at most 1")
-    return System(name, f"policy:{_policy_file(probability, policies)}")
+    return System(name, f"policy:{_policy_file(base, probability, policies)}")
 
 
-def _policy_file(probability: float, policies: Path) -> Path:
-    from csrerank.codeswitch import Policy
+def _policy_file(base: str, probability: float, policies: Path) -> Path:
+    """The policy of a system with another p, as a file."""
+    from csrerank.collections.switched import policy_named
     from csrerank.files import atomic
     from csrerank.metadata import dumped
 
-    content = Policy.load("ml-cs").plain()
-    content["name"] = f"ml-cs p={probability:g}"
+    content = policy_named(base).plain()
+    content["name"] = f"{base} p={probability:g}"
     for side in ("query", "passage"):
         for rule in content[side]["rules"]:
             rule["probability"] = probability
-    path = policies / f"ml-cs-{probability:g}.yaml"
+    path = policies / f"{base.replace('/', '-')}-{probability:g}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic(path) as stream:
         stream.write(dumped(content))

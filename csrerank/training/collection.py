@@ -9,6 +9,7 @@ from typing import Any
 from csrerank.codeswitch import Policy, switch
 from csrerank.codeswitch.tables import Lexicons
 from csrerank.errors import InputError
+from csrerank.training.translations import Translations, translated
 
 
 class Collection:
@@ -17,15 +18,16 @@ class Collection:
     Texts are switched as the id ``<dataset>/seed-<seed>/epoch-<epoch>`` has them, without that id having to exist.
 
     :param lexicons: where words are looked up.
+    :param translations: texts that stand in the place of those they translate, unswitched.
     :raises InputError: for an unknown dataset, one without topics, documents or judgements, and an id that names a single epoch.
     """
 
-    def __init__(self, dataset_id: str, lexicons: Lexicons) -> None:
+    def __init__(self, dataset_id: str, lexicons: Lexicons, translations: Translations | None = None) -> None:
         from csrerank.collections.catalogue import load
         from csrerank.collections.switched import recipe
         from csrerank.collections.texts import default_text
 
-        self.id, self.lexicons = dataset_id, lexicons
+        self.id, self.lexicons, self._translations = dataset_id, lexicons, translations or {}
         made = recipe(dataset_id)
         if made and made.epoch:
             raise InputError(f"{dataset_id}: names one epoch, and training switches anew in each; leave /epoch-{made.epoch} out")
@@ -37,6 +39,8 @@ class Collection:
         self._dataset, self._store = dataset, dataset.docs_store()
         self.topics = {query.query_id: default_text(query, self.base) for query in dataset.queries_iter()}
         self.relevant = _relevant(dataset, self.topics)
+        if self._translations and not any(("query", topic) in self._translations for topic in self.relevant):
+            raise InputError(f"{dataset_id}: --translations has none of its topics; give the file that belongs to it, with the topics' ids")
 
     def texts(self, documents: Iterable[str]) -> dict[str, str]:
         """The plain texts of documents. Raises ``InputError`` for one that the collection lacks."""
@@ -72,6 +76,9 @@ class Collection:
 
     def switched(self, text: str, identifier: str, side: str, epoch: int) -> str:
         """A text as the epoch has it."""
+        found = translated(self._translations, side, identifier, self.seed, epoch)
+        if found is not None:
+            return found
         return switch(text, identifier, self.policy, self.lexicons, self.seed, epoch, side)[0]
 
     @cached_property

@@ -22,6 +22,7 @@ from csrerank.training.collection import Collection, encoder_directory, read_can
 from csrerank.training.groups import Groups, Teacher, chosen, order
 from csrerank.training.negatives import Candidates, Drawer, Shares
 from csrerank.training.objectives import objective_named
+from csrerank.training.translations import read_translations
 
 _PATIENCE = 7 * 86_400  # seconds that a process waits for another
 DOCPAIRS = 50  # of a topic's training pairs, how many are kept to draw from
@@ -57,12 +58,14 @@ class Settings(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What a training reads beside its dataset: run files in place of those that are made, a bi-encoder, a validation dataset (None for none)."""
+    """What a training reads beside its dataset: run files in place of those that are made, a bi-encoder, a validation dataset (None for none), and
+    a file of translations (``translations.read_translations``)."""
 
     bm25_run: Path | None = None
     dense_run: Path | None = None
     encoder: Path | None = None
     validation: str | None = None
+    translations: Path | None = None
 
 
 class Trained(NamedTuple):
@@ -90,7 +93,7 @@ def train(dataset_id: str, base: str | Path, output: str | Path, settings: Setti
     _check(settings, inputs)
     arguments = _arguments(output, settings, inputs, quiet)
     with arguments.main_process_first(local=False, desc="first-stage runs and lexicons"):
-        collection = Collection(dataset_id, _lexicons(settings, inputs, quiet))
+        collection = _collection(dataset_id, settings, inputs, quiet)
         for name in collection.policy.lexicons():
             collection.lexicons.find(*name)
         wanted = order(chosen(collection.relevant, settings.topics), settings.epochs, settings.seed)
@@ -199,11 +202,12 @@ def _validation(inputs: Inputs, cache: Path, quiet: bool) -> Any:
 
 def identity(dataset_id: str, base: str | Path, settings: Settings, inputs: Inputs) -> dict[str, Any]:
     """Everything that makes the weights of such a training; ``training.json`` has it under *made from*."""
-    return _asked(dataset_id, base, Collection(dataset_id, _lexicons(settings, inputs, True)), settings, inputs)
+    return _asked(dataset_id, base, _collection(dataset_id, settings, inputs, True), settings, inputs)
 
 
-def _lexicons(settings: Settings, inputs: Inputs, quiet: bool) -> Lexicons:
-    return TrainingLexicons(quiet=quiet) if settings.hold_out and inputs.validation else Lexicons(quiet=quiet)
+def _collection(dataset_id: str, settings: Settings, inputs: Inputs, quiet: bool) -> Collection:
+    lexicons = TrainingLexicons(quiet=quiet) if settings.hold_out and inputs.validation else Lexicons(quiet=quiet)
+    return Collection(dataset_id, lexicons, read_translations(inputs.translations) if inputs.translations else None)
 
 
 def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: Settings, inputs: Inputs) -> dict[str, Any]:
@@ -217,7 +221,7 @@ def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: 
         "lexicons": {"/".join(name): collection.lexicons.find(*name).fingerprint for name in collection.policy.lexicons()},
         "topics": hashlib.sha256("\x1f".join(f"{topic}\x1e{text}" for topic, text in collection.topics.items()).encode()).hexdigest(),
         "settings": json.loads(json.dumps(settings._asdict())),
-        "runs": {name: _hash(path) for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run)) if path},
+        "runs": {name: _hash(path) for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run), ("translations", inputs.translations)) if path},
         "encoder": directory_hash(inputs.encoder) if inputs.encoder else None,
         "validation": inputs.validation,
         "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
