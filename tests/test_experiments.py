@@ -11,7 +11,8 @@ from conftest import Cli, needs_real_data
 
 from csrerank.errors import InputError
 from csrerank.experiments import reproduce, tables
-from csrerank.experiments.matrix import SCALES, Cell, Layout, cells, read_scores, trained
+from csrerank.experiments.matrix import Cell, Layout, cells, read_scores, trained
+from csrerank.experiments.scale import SCALES
 from csrerank.experiments.systems import SYSTEMS, systems
 from csrerank.experiments.tracks import SMALL, Track, tracks
 from csrerank.languages import SEEN, XQUAD

@@ -59,7 +59,10 @@ def test_recipe(mine: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset_id", "message"),
     [
-        ("csrerank/en-qa/train/policy:no.yaml", "no.yaml: no such policy; give a YAML file or one of bl-cs, ml-cs, muse, translate-test, wiki-cs, zero-shot"),
+        (
+            "csrerank/en-qa/train/policy:no.yaml",
+            "no.yaml: no such policy; give a YAML file or one of bl-cs, ml-cs, ml-cs-all, muse, translate-test, wiki-cs, zero-shot",
+        ),
         ("csrerank/en-qa/train/mlcs", "mlcs: no such policy"),
         ("csrerank/en-qa/train/bl-cs/en-xx", "unknown language 'xx'"),
         ("csrerank/en-qa/train/bl-cs", "needs a language pair"),

@@ -403,7 +403,7 @@ def test_parts_and_padding_change_no_loss(kind: str, tmp_path: Path) -> None:
             value, logits = running.compute_loss(model, inputs, return_outputs=True)
         values.append(value.item())
     assert numbers[0] == 1 < numbers[1] < numbers[2] == 12
-    assert values[1] == pytest.approx(values[0], abs=1e-6) and values[2] == pytest.approx(values[0], abs=1e-6)
+    assert values == pytest.approx([values[0]] * 3, abs=5e-6)  # sums of float32 in another order
 
     whole = tokenizer(
         [group.query for group in batch for _ in range(3)], [text for group in batch for text in group.passages], padding=True, return_tensors="pt"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from csrerank.experiments.matrix import SCALES
+from csrerank.experiments.scale import SCALES
 from csrerank.experiments.tracks import COLLECTIONS
 
 

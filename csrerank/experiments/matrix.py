@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
+from csrerank.experiments.scale import Scale
 from csrerank.experiments.systems import System
 from csrerank.experiments.tracks import Track
 from csrerank.files import atomic
@@ -17,19 +18,6 @@ from csrerank.trec import TopicRun, read_run, write_run
 KEPT = 20  # documents a topic of a cell's run
 MEASURE = "RR@10"
 _CELL = "cell"  # where a sidecar says what the cell was made from
-
-
-class Scale(NamedTuple):
-    """How much a cell ranks and how long a model trains: ``topics`` a track (fixed by a hash; None for all), ``k`` candidates a topic, ``questions`` to train on,
-    and the longest input in tokens."""
-
-    topics: int | None
-    k: int
-    questions: int | None
-    max_length: int = 512
-
-
-SCALES = {"toy": Scale(4, 5, 16, 128), "small": Scale(300, 50, 10_000), "full": Scale(None, 100, None)}
 
 
 class Cell(NamedTuple):

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from csrerank.errors import InputError
 from csrerank.experiments import tables
-from csrerank.experiments.matrix import MEASURE, SCALES, Cell, Layout, Ranker, cells, first_stage, qrels_of, read_scores, trained
+from csrerank.experiments.matrix import MEASURE, Cell, Layout, Ranker, cells, first_stage, qrels_of, read_scores, trained
+from csrerank.experiments.scale import SCALES
 from csrerank.experiments.systems import systems as systems_named
 from csrerank.experiments.tracks import SMALL, Track
 from csrerank.experiments.tracks import tracks as tracks_named

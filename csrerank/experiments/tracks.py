@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-from csrerank.collections.catalogue import PREFIX
 from csrerank.errors import InputError
 
 GROUPS = ("MoIR seen", "CLIR seen", "MLIR seen", "MoIR unseen", "CLIR unseen", "MLIR unseen")
@@ -45,6 +44,8 @@ class Track(NamedTuple):
 
 def tracks(collection: str, names: list[str] | None = None) -> list[Track]:
     """The tracks of a collection in the tables' order, all or those named. Raises ``InputError`` for an unknown one."""
+    from csrerank.collections.catalogue import PREFIX
+
     if collection not in _PAIRS:
         raise InputError(f"--collection {collection}: known are {', '.join(COLLECTIONS)}")
     known = {name: group for group, listed in _PAIRS[collection].items() for name in listed.split()}

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Protocol
 
-from csrerank.collections.sampling import uniform
 from csrerank.errors import InputError
 
 SOURCES = ("bm25", "dense", "article", "docpairs", "random")
@@ -58,6 +57,8 @@ class Drawer:
         """``count`` distinct documents, each with the source it came from: ``random`` where the source drawn for it has none left. Raises ``InputError`` where
         the collection has too few.
         """
+        from csrerank.collections.sampling import uniform  # here, for the command line to start without ir_datasets
+
         taken = set(self._relevant[topic]) | {positive}
         if len(self._everything) < len(taken) + count:
             raise InputError(f"{len(self._everything)} documents are too few for {count} negatives beside the relevant ones; lower --negatives-per-topic")
@@ -75,6 +76,8 @@ class Drawer:
         return found
 
     def _anywhere(self, topic: str, epoch: int, place: int, taken: set[str]) -> str:
+        from csrerank.collections.sampling import uniform
+
         attempt = 0
         while True:
             chosen = self._everything[int(uniform("random", self._seed, epoch, topic, place, attempt) * len(self._everything))]
