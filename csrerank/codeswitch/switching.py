@@ -34,12 +34,11 @@ def applied(text: str, switches: Sequence[Switch]) -> str:
     """``text`` with the recorded replacements made."""
     if not switches:
         return text
-    pieces: list[str] = []
-    place = 0
-    for record in switches:
-        pieces += (text[place : record[0]], record[3])
-        place = record[1]
-    pieces.append(text[place:])
+    # By comprehensions: every switched word of a collection passes here.
+    pieces = [""] * (2 * len(switches) + 1)
+    pieces[1::2] = [record[3] for record in switches]
+    ends, starts = [0, *(record[1] for record in switches)], [*(record[0] for record in switches), len(text)]
+    pieces[::2] = [text[end:start] for end, start in zip(ends, starts, strict=True)]
     return "".join(pieces)
 
 
