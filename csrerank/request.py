@@ -69,7 +69,7 @@ def rerank(
     topics, documents = _texts(replace(sources, dataset=dataset))
     if not named:
         say(f"dataset {dataset} (from the run's metadata)")
-    _check_device(device)
+    check_device(device)
     with _first_stage(run, sources, topics, int(options["k"])) as source:
         from csrerank.models.reranker import Reranker
 
@@ -89,7 +89,8 @@ def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:
             raise InputError(f"{output}: the output would overwrite the {what} that it is made from; give another --output")
 
 
-def _check_device(device: str | None) -> None:
+def check_device(device: str | None) -> None:
+    """Raise ``InputError`` unless torch can compute on ``device`` (None: on what it takes by itself)."""
     import torch
 
     try:

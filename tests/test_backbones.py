@@ -432,6 +432,12 @@ def test_command_refuses(arguments: list[str], message: str, encoders: dict[str,
     assert capsys.readouterr().err == f"Error: {message.format(**places)}\n"
 
 
+def test_command_refuses_a_device(encoders: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(encoders["labse"], "--device", "foo") == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("Error: --device foo: torch has no such device here (") and said.err.count("\n") == 1 and said.out == ""
+
+
 def test_compare_refuses_nothing() -> None:
     with pytest.raises(InputError, match="nothing to compare"):
         list(compare([], {"en": ["a"]}))

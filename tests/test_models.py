@@ -158,15 +158,17 @@ def test_an_unknown_model_is_named(name: str) -> None:
         find_model(name)
 
 
-def test_logits_in_bf16_are_not_rounded_to_8_bits(toy_model: Path) -> None:
+def test_a_head_in_fp32_is_not_rounded_to_8_bits(toy_model: Path) -> None:
     import torch
+    from transformers import AutoModelForSequenceClassification
 
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import head_in_fp32
 
-    reranker = Reranker.load(toy_model, Settings(128, 40, precision="bf16"))
-    passages = [f"der Wal schläft {number}" for number in range(40)]
-    scores = torch.tensor(reranker.score("why do whales sleep?", passages))
-    assert (scores != scores.to(torch.bfloat16).float()).float().mean() > 0.9
-    exact = Reranker.load(toy_model, Settings(128, 40, precision="fp32")).score("why do whales sleep?", passages)
-    assert abs(scores.numpy() - exact).max() < 0.5  # a toy of large random weights
-    assert "forward" not in vars(reranker.model.classifier)  # a plain model again
+    model = AutoModelForSequenceClassification.from_pretrained(toy_model).eval()
+    ids = torch.arange(4, 44).view(-1, 5)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16), head_in_fp32(model, True):
+        logits = model(input_ids=ids).logits
+    assert logits.dtype == torch.float32 and (logits != logits.to(torch.bfloat16).float()).any()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert model(input_ids=ids).logits.dtype == torch.bfloat16  # a plain model again
+    assert "forward" not in vars(model.classifier)

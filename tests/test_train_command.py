@@ -160,10 +160,10 @@ def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
     assert record["licences of the lexicons"] == ["CC0"] and record["policy"]["name"] == "mine"
 
     card = (whole / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\npipeline_tag: text-ranking\n") and "base_model" not in card and "license: apache-2.0" in card
+    assert card.startswith("---\npipeline_tag: text-ranking\n") and "base_model" not in card and "license: other\nlanguage:\n- de\n- en\n---" in card
     shares = {name: count / (6 * TOPICS * 3) for name, count in record["negatives drawn"].items()}
     for said in (
-        "| policy | mine; seed 2023 |", record["SHA-256"]["documents"], "| lexicons | toy |", "CC0",
+        "| policy | mine; seed 2023 |", record["SHA-256"]["documents"], "| lexicons | toy |", "CC0", "| licence | other: that of the base and of all that it was trained on, the texts of csrerank/msmarco/train, the lexicons (CC0) |",
         f"bm25 {shares['bm25']:.2f}", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32",
     ):  # fmt: skip
         assert said in card, said
@@ -333,10 +333,17 @@ def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
         (["--dataset", "csrerank/no-such"], "unknown dataset 'csrerank/no-such'"),
         (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-3"], "csrerank/en-qa/train/ml-cs/epoch-3: names one epoch, and training switches anew in each; leave /epoch-3 out"),
         (["--dataset", "beir/arguana/no"], "unknown dataset 'beir/arguana/no'"),
-        (["--dataset", "msmarco-passage/eval"], "msmarco-passage/eval has no qrels to train on; give a dataset with all three"),
+        (["--dataset", "msmarco-passage"], "msmarco-passage has no queries and no qrels to train on; give a dataset with all three"),
+        (["--dataset", "csrerank/xquad-r/en-de"], "--dataset csrerank/xquad-r/en-de: test topics must not train; give training topics, as csrerank/en-qa/train/ml-cs"),
         (["--base", "no/such/place"], "no/such/place: no such model; give 'default', a directory, or a hub name like owner/name"),
         (["--batch", "100"], "csrerank/demo/en-en: 48 topics do not fill one batch of 100; lower --batch"),
         (["--validation", "csrerank/xquad-r/en-en"], "--validation csrerank/xquad-r/en-en: test topics must not choose a checkpoint"),
+        (["--validation", "msmarco-passage/dev/small"], "--validation msmarco-passage/dev/small: test topics must not choose a checkpoint"),
+        (["--validation", "csrerank/demo/en-en"], "--validation csrerank/demo/en-en: its topics are those of --dataset; give others"),
+        (["--validation", "csrerank/demo/de-en"], "--validation csrerank/demo/de-en: its topic "),
+        (["--validation", "csrerank/en-qa/validation/muse/en-de"], "/muse/en-de: is switched already; give the plain csrerank/en-qa/validation"),
+        (["--seed", "-1"], "Invalid value for '--seed': -1 is not in the range 0<=x<=4294967295"),
+        (["--seed", "4294967296"], "4294967296 is not in the range"),
         (["--patience", "2"], "--patience counts validations; give --validation too"),
         (["--max-length", "512"], "--max-length 512 is more than the encoder's 128 tokens; give 128 or less"),
         (["--max-length", "20"], "--query-tokens 16 leaves no room for the passage in --max-length 20"),
@@ -392,8 +399,56 @@ def test_a_loss_that_is_not_a_number_ends_it(encoder: Path, tmp_path: Path, caps
     """No checkpoint of such weights is written."""
     usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
     said = refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "out", "--learning-rate", "1e38")
-    assert said.startswith("the loss after step ") and said.endswith(" is not a number; lower --learning-rate, or take --precision fp32")
+    assert said.startswith("the loss by step ") and said.endswith(" is not a number; lower --learning-rate, or take --precision fp32")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoints"]
+    assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_checkpoint_between_two_logs_holds_numbers(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is looked at before each checkpoint, whatever the rhythm of the logs."""
+    losses = iter([0.7] * 27 + [float("nan")] * 99)
+    monkeypatch.setattr("csrerank.training.job.objective_named", lambda name: lambda logits: logits.mean() * 0 + next(losses))
+    usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
+    said = refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "out", "--epochs", 6, "--evaluate-every", 30, "--negatives-per-topic", 1)
+    assert said == "the loss by step 30 is not a number; lower --learning-rate, or take --precision fp32"
+    assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
+
+
+def test_a_seed_is_checked_without_the_command_too(encoder: Path, tmp_path: Path) -> None:
+    from csrerank.errors import InputError
+    from csrerank.training.job import Settings, train
+
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match=f"^--seed {seed}: give 0 to 4294967295$"):
+            train("csrerank/demo/en-en", encoder, tmp_path / "out", Settings(negatives=(("random", 1.0),), seed=seed), cache=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_card_tells_of_translations(encoder: Path, tmp_path: Path) -> None:
+    """Which file, its hash, and how much it covers; no claim that all was English."""
+    import hashlib
+
+    from csrerank.codeswitch import Lexicons
+    from csrerank.training.collection import Collection
+    from csrerank.training.job import Inputs, Settings, train
+
+    collection = Collection("csrerank/demo/en-en", Lexicons())
+    path = tmp_path / "to-german.jsonl"
+    rows = [(topic, "query") for topic in list(collection.relevant)[:30]] + [(name, "passage") for name in collection.all_documents()[:7]]
+    path.write_text("".join(json.dumps({"id": name, "side": side, "text": f"wal {name}"}) + "\n" for name, side in rows))
+    settings = Settings(negatives=(("random", 1.0),), negatives_per_topic=1, topics=16, max_length=64, query_tokens=16, precision="fp32")
+    train("csrerank/demo/en-en", encoder, tmp_path / "out", settings, Inputs(translations=path), cache=tmp_path, quiet=True)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    digest, documents = hashlib.sha256(path.read_bytes()).hexdigest(), len(collection.all_documents())
+    coverage = f"30 of {len(collection.relevant)} topics, 7 of {documents} documents"
+    assert f"| translations | to-german.jsonl, SHA-256 {digest}: {coverage} |" in card
+    assert f"- Trained on translations of {coverage}; the rest was left as it is." in card and "English as it is" not in card
+    assert "| policy | none: texts as they are, or translated where there is a translation |" in card and "what it knows of languages" not in card
+    assert "license: other" in card and "the texts of csrerank/demo/en-en, the translations |" in card
+    told = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))["translations"]
+    assert told == {"file": "to-german.jsonl", "SHA-256": digest, "translated": {"query": 30, "passage": 7}}
 
 
 class Scripted:

@@ -210,6 +210,39 @@ def test_a_collection(collection: Collection) -> None:
     assert collection.articles()["d19"] == "article 1" and collection.docpairs(3) == {"q0": ["d5", "d6", "d7"]}
     with pytest.raises(InputError, match=r"^toy-training: document 'd40' is not in the collection; check that runs and judgements belong to it$"):
         collection.texts(["d1", "d40"])
+    assert collection.languages == {"en", "de", "ru"} and collection.documents_count() == LENGTH and not collection.is_switched
+
+
+def test_judged_documents_are_in_the_collection(collection: Collection) -> None:
+    """Those of the topics that are trained on, before anything is made."""
+    collection.check_judged(collection.relevant, collection.all_documents())
+    documents = [name for name in collection.all_documents() if name != "d13"]
+    collection.check_judged(["q0", "q1", "q2"], documents)
+    with pytest.raises(
+        InputError, match=r"^toy-training: document 'd13', relevant to topic 'q3', is not in the collection; mend the judgements or the documents$"
+    ):
+        collection.check_judged(collection.relevant, documents)
+
+
+def test_a_judged_document_that_is_missing_ends_it_at_the_start(dataset: str, toy_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.training.job import Settings, train
+
+    monkeypatch.setattr(Held, "qrels_iter", lambda self: iter([GenericQrel(f"q{number}", f"d{number + 38}", 1) for number in range(5)]))
+    settings = Settings(negatives=(("article", 1.0),), batch=2, max_length=48, query_tokens=24)
+    with pytest.raises(InputError, match=r"document 'd4[0-2]', relevant to topic 'q[2-4]', is not in the collection"):
+        train(dataset, toy_encoder, tmp_path / "out", settings, cache=tmp_path, quiet=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dense_run_is_made_by_the_encoder_in_the_cache(collection: Collection, toy_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the cache of the process that makes it."""
+    given: list[Path | None] = []
+    monkeypatch.setattr("csrerank.retrieval.apart.first_stage_run", lambda *_, encoder, **__: given.append(encoder))
+    (tmp_path / "encoder").symlink_to(toy_encoder)
+    collection.run("dense", 10, tmp_path, None, True)
+    collection.run("dense", 10, tmp_path, toy_encoder, True)
+    collection.run("bm25", 10, tmp_path, None, True)
+    assert given == [tmp_path / "encoder", toy_encoder, None]
 
 
 def test_fingerprints_follow_what_is_held(dataset: str, collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -466,6 +499,15 @@ def test_held_out_words_are_never_translated_in_training() -> None:
     assert {record.original for record in switch(text, "d1", both, Lexicons(given), 1)[1]} == set(words)
 
 
+def test_all_forms_of_a_word_are_held_out_together() -> None:
+    """By their lemma, whatever way leads to it."""
+    families = [("war", "wars"), ("whale", "whales"), ("house", "houses"), ("sleep", "sleeps", "sleeping", "slept"), ("city", "cities"), ("be", "was", "were")]
+    for share in (0.05 * step for step in range(20)):
+        for family in families:
+            assert len({is_held_out(word, share) for word in family}) == 1, (family, share)
+    assert len({next(step for step in range(101) if is_held_out(family[0], step / 100)) for family in families}) > 3  # families are drawn apart
+
+
 def test_a_phrase_is_held_out_with_any_of_its_words() -> None:
     """Else training would show the word within it."""
     words = [f"word{number}" for number in range(200)]
@@ -502,15 +544,56 @@ def test_validation_ranks_the_same_candidates_in_each_track() -> None:
     assert seen[2][0] == ["whalede sleepde"] * 3 + ["ashde"] * 2
 
 
-@pytest.mark.parametrize(
-    "dataset_id", ["csrerank/xquad-r/en-en", "csrerank/mmarco/en-de/dev/small", "csrerank/xor-retrieve/ja-en/dev", "miracl/de/test-a/test"]
-)
-def test_test_topics_choose_nothing(dataset_id: str, tmp_path: Path) -> None:
+TESTING = [
+    "csrerank/xquad-r/en-en", "csrerank/xquad-r", "csrerank/mmarco/en-de/dev/small", "csrerank/xor-retrieve/ja-en/dev", "miracl/de/test-a", "mmarco/de/dev/small",
+    "mmarco/v2/dt/dev", "mmarco/pt/dev/small/v1.1", "msmarco-passage/dev/small", "msmarco-passage/dev", "msmarco-passage/eval/small", "msmarco-passage/trec-dl-2019/judged",
+    "msmarco-passage/trec-dl-hard/fold1", "msmarco-passage-v2/dev1", "beir/scifact/test", "clirmatrix/de/bi139-base/en/test1", "codec/TEST",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dataset_id", TESTING)
+def test_test_topics_neither_choose_nor_train(dataset_id: str) -> None:
     with pytest.raises(
         InputError, match=f"^--validation {dataset_id}: test topics must not choose a checkpoint; give validation topics, as csrerank/en-qa/validation$"
     ):
-        validation_of(dataset_id, tmp_path, switched_policy(), Lexicons(), True)
-    refuse_test_topics("csrerank/en-qa/validation")
+        refuse_test_topics("csrerank/en-qa/train", dataset_id)
+    with pytest.raises(InputError, match=f"^--dataset {dataset_id}: test topics must not train; give training topics, as csrerank/en-qa/train/ml-cs$"):
+        refuse_test_topics(dataset_id, None)
+
+
+def test_what_may_train_and_choose(tmp_path: Path) -> None:
+    """Training parts, whatever their switching policy's file is called; validation topics, plain, and others than the training's."""
+    policy_file = tmp_path / "test" / "dev" / "mine.yaml"
+    policy_file.parent.mkdir(parents=True)
+    policy_file.write_text("name: mine\nquery: {rules: []}\npassage: {rules: []}\n")
+    own = f"csrerank/msmarco/train/policy:{policy_file}"
+    for trained in (
+        "csrerank/en-qa/train",
+        "csrerank/en-qa/train/ml-cs/seed-3",
+        own,
+        "mmarco/de/train",
+        "csrerank/demo/en-de",
+        "csrerank/demo/de-de/translate-test",
+    ):
+        refuse_test_topics(trained, None)
+        refuse_test_topics(trained, "csrerank/en-qa/validation")
+        refuse_test_topics(trained, "msmarco-passage/train/split200-valid")
+    with pytest.raises(InputError, match="^--validation mmarco/de/train: test topics must not choose"):
+        refuse_test_topics("csrerank/en-qa/train", "mmarco/de/train")
+    for switched in ("csrerank/en-qa/validation/muse/en-de", "csrerank/en-qa/validation/ml-cs"):
+        with pytest.raises(
+            InputError,
+            match=f"^--validation {switched}: is switched already; give the plain csrerank/en-qa/validation, whose texts validation switches itself$",
+        ):
+            refuse_test_topics("csrerank/en-qa/train", switched)
+    for trained in ("csrerank/msmarco/train", own):
+        with pytest.raises(InputError, match="^--validation csrerank/msmarco/train: its topics are those of --dataset; give others"):
+            refuse_test_topics(trained, "csrerank/msmarco/train")
+
+
+def test_no_topic_trains_and_chooses(dataset: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^--validation toy-training: its topic 'q2' is one of --dataset too; give a dataset with topics of its own$"):
+        validation_of(dataset, {"q2", "q4"}, tmp_path, switched_policy(), Lexicons(), True)
 
 
 @needs_real_data
@@ -532,7 +615,7 @@ def test_a_real_training_with_validation(toy_encoder: Path, tmp_path: Path) -> N
     assert record["made from"]["lexicons"] != {"/".join(name): Lexicons().find(*name).fingerprint for name in Policy.load("ml-cs").lexicons()}
     assert set(record["negatives drawn"]) == {"bm25", "article", "random"} and sum(record["negatives drawn"].values()) == 24 * 4
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "| held-out words | 10%: never switched in training |" in card and "csrerank/en-qa/validation; cs: every word switched" in card
+    assert "| held-out words | 10% of the lemmas: never switched in training" in card and "csrerank/en-qa/validation; cs: every word switched" in card
     assert "CC-BY-SA" in card.replace(" ", "-") and record["licences of the lexicons"]
     assert (tmp_path / "out" / "curves.tsv").read_text().startswith("step\teval_cs-cs\teval_en-cs\teval_en-en\teval_mean\t")
 
@@ -617,8 +700,52 @@ def test_a_collection_takes_translations_unswitched(dataset: str, given: dict[tu
     made.policy = policy(1.0)
     assert made.switched(made.topics[topic], topic, "query", 0) == "the whale"
     assert made.switched("the whale", topic, "passage", 0) != "the whale"
-    with pytest.raises(InputError, match="--translations has none of its topics"):
-        Collection(dataset, Lexicons(given), {("query", "none"): ("x",)})
+    assert Collection(dataset, Lexicons(given)).translated == {} and made.translated == {"query": 1, "passage": 0}
+    whole = {("query", "q3"): ("a", "b"), ("query", "q4"): ("c",), ("passage", "d5"): ("d",), ("passage", "d13"): ("e",), ("passage", "d39"): ("f", "g")}
+    assert Collection(dataset, Lexicons(given), whole).translated == {"query": 1, "passage": 3}  # q4 has nothing relevant
+    assert Collection(dataset, Lexicons(given), {("passage", "d5"): ("d",)}).translated == {"query": 0, "passage": 1}
+    for wrong, message in (
+        (
+            {("query", "none"): ("x",), ("query", "q1"): ("x",)},
+            "--translations: 1 of its 2 query ids are not in toy-training ('none'); give the file that belongs to --dataset",
+        ),
+        ({("query", "q1"): ("x",), ("passage", "q1"): ("x",)}, "--translations: 1 of its 1 passage ids are not in toy-training ('q1'); give the file"),
+    ):
+        with pytest.raises(InputError) as raised:
+            Collection(dataset, Lexicons(given), wrong)
+        assert message in str(raised.value)
+
+
+def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
+    """Under bf16, too, as it scores; the encoder's layers do not."""
+    import torch
+    from transformers import TrainingArguments
+
+    from csrerank.models.backbones import load_backbone
+    from csrerank.models.batching import PairEncoder
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.reranker import Settings as Scoring
+    from csrerank.training import trainer
+
+    model, tokenizer = load_backbone(toy_encoder)
+    model.eval()
+    batch = [Group("t", ["a", "b"], "the whale", ["whale sleep", "12 mountains"], [])]
+    given = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, bf16=True, report_to=[], disable_tqdm=True)
+    running = trainer.ranking_trainer(trainer.Loss(pointwise), None, model=model, args=given)
+    kinds: dict[str, set[Any]] = {"head": set(), "layer": set()}
+    hooks = [
+        model.classifier.out_proj.register_forward_hook(lambda module, inputs, output: kinds["head"].add(output.dtype)),
+        model.base_model.encoder.layer[0].attention.self.query.register_forward_hook(lambda module, inputs, output: kinds["layer"].add(output.dtype)),
+    ]
+    with torch.autocast("cpu", torch.bfloat16):
+        value, logits = running.compute_loss(model, trainer.collator(PairEncoder(tokenizer, 48, 24), 1000)(batch), return_outputs=True)
+    value.backward()
+    assert kinds == {"head": {torch.float32}, "layer": {torch.bfloat16}} and model.classifier.out_proj.weight.grad.abs().sum() > 0
+    assert "forward" not in vars(model.classifier)
+    for hook in hooks:
+        hook.remove()
+    scores = Reranker(model, tokenizer, Scoring(48, 24, precision="bf16"), device="cpu").score("the whale", batch[0].passages)
+    assert logits[0].tolist() == pytest.approx(scores.tolist(), abs=1e-6)
 
 
 def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:

@@ -1,23 +1,42 @@
-"""Words held out of training: validation texts switch them all, so what validation measures includes translations that training never showed."""
+"""Words held out of training: validation texts switch them all, so what validation measures includes words that training never switched."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from hashlib import blake2b
 
 from csrerank.codeswitch.tables import Lexicons
-from csrerank.lexicons.lexicon import Lexicon, Translation
+from csrerank.lexicons.lexicon import Lexicon, Translation, key_of
 
 SHARE = 0.1
 
 
 def is_held_out(key: str, share: float = SHARE) -> bool:
-    """Whether a word belongs to the held-out ``share``: a draw keyed by the word alone, so it is the same in every language and system. A phrase is held out
-    with any of its words.
+    """Whether a word belongs to the held-out ``share``: a draw keyed by its English lemma (simplemma's) alone, so it is the same in every language and system,
+    and *war* shows nothing of *wars*. A phrase is held out with any of its words.
     """
     return any(_draw(word) < share * 2**64 for word in key.split())
 
 
+@lru_cache(maxsize=500_000)
 def _draw(word: str) -> int:
-    return int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8, person=b"held-out").digest(), "big")
+    return int.from_bytes(blake2b(_lemma(word).encode("utf-8", "surrogatepass"), digest_size=8, person=b"held-out").digest(), "big")
+
+
+def _lemma(word: str) -> str:
+    """What all forms of a word lead to. The lemma of a lemma may be another word again; of those that lead round in a circle, the first of the alphabet."""
+    import simplemma
+
+    seen: list[str] = []
+    while word not in seen:
+        seen.append(word)
+        word = key_of(simplemma.lemmatize(word, lang="en"))
+    return min(seen[seen.index(word) :])
+
+
+def _lemmas_from() -> str:
+    from importlib.metadata import version
+
+    return f"simplemma {version('simplemma')}"
 
 
 class Without(Lexicon):
@@ -26,7 +45,7 @@ class Without(Lexicon):
     def __init__(self, lexicon: Lexicon, share: float = SHARE) -> None:
         self._lexicon, self._share = lexicon, share
         self.source_lang, self.target_lang, self.sources, self.longest = lexicon.source_lang, lexicon.target_lang, lexicon.sources, lexicon.longest
-        self.fingerprint = blake2b(f"{lexicon.fingerprint} without {share}".encode(), digest_size=16).hexdigest()
+        self.fingerprint = blake2b(f"{lexicon.fingerprint} without {share} of lemmas {_lemmas_from()}".encode(), digest_size=16).hexdigest()
 
     def translations(self, key: str) -> tuple[Translation, ...]:
         """None for a held-out word."""

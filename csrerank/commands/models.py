@@ -19,6 +19,8 @@ def compare_command(names: tuple[str, ...], given: tuple[str, ...], tokens: int,
     csrerank models compare default owner/name --text de=zeitung.txt --tokens 256 --format tsv
     """
     from csrerank.models.compare import compare, demo_texts, read_texts, shown
+    from csrerank.request import check_device
 
+    check_device(device)
     texts = read_texts(given) if given else demo_texts()
     click.echo(shown(list(compare(names, texts, tokens, seconds, precision, device)), form))

@@ -42,7 +42,11 @@ from csrerank.training.objectives import OBJECTIVES
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many validations without a better mean.")
 @click.option("--all-words", is_flag=True, help="With --validation: hold no words out of training.")
 @click.option(
-    "--seed", type=int, default=1, show_default=True, help="Of the head, the draws and the order. What is switched is keyed by the dataset's /seed-N."
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=1,
+    show_default=True,
+    help="Of the head, the draws and the order. What is switched is keyed by the dataset's /seed-N.",
 )
 @click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
 def train_command(dataset: str, base: str, output: Path, quiet: bool, **given: Any) -> None:

@@ -1,16 +1,18 @@
 """The model card of a checkpoint, in the form that the Hugging Face hub and sentence-transformers read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from csrerank.languages import LANGUAGES
 
 
-def write_card(directory: Path, *, base: str | None, training: Mapping[str, str], limits: Sequence[str], licence: str = "apache-2.0") -> Path:
+def write_card(
+    directory: Path, *, base: str | None, training: Mapping[str, str], limits: Sequence[str], licence: str = "apache-2.0", languages: Iterable[str] = LANGUAGES
+) -> Path:
     """Write ``README.md`` into ``directory``: what it was made from (``base``, a hub name, or None), how (``training``: name to value, as it happened), and what
-    it is not good for. ``licence`` is the hub's name of one.
+    it is not good for. ``licence`` is the hub's name of one, by default that of the checkpoint that ships, as are the ``languages`` (ISO 639-1).
     """
-    codes = "\n".join(f"- {code}" for code in sorted(LANGUAGES))
+    codes = "\n".join(f"- {code}" for code in sorted(languages))
     rows = "\n".join(f"| {name} | {' '.join(value.split()).replace('|', chr(92) + '|')} |" for name, value in training.items())
     origin = f"base_model: {base}\n" if base else ""
     card = f"""---

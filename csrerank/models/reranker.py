@@ -160,8 +160,7 @@ class Reranker:
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
-        bf16 = self.settings.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), _head_in_fp32(self.model, bf16):
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = self.model(**self._padded([inputs[row] for row in rows])).logits.float()
                 logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()
@@ -189,7 +188,7 @@ class Reranker:
 
 
 @contextmanager
-def _head_in_fp32(model: Any, wanted: bool) -> Iterator[None]:
+def head_in_fp32(model: Any, wanted: bool) -> Iterator[None]:
     """Keep autocast out of the classification head: a logit in bf16 has 8 bits, so documents would tie that the model tells apart."""
     import torch
 

@@ -9,7 +9,9 @@ from typing import Any
 from csrerank.codeswitch import Policy, switch
 from csrerank.codeswitch.tables import Lexicons
 from csrerank.errors import InputError
-from csrerank.training.translations import Translations, translated
+from csrerank.training.translations import SIDES, Translations, translated
+
+_AT_ONCE = 10_000  # documents looked up
 
 
 class Collection:
@@ -19,7 +21,7 @@ class Collection:
 
     :param lexicons: where words are looked up.
     :param translations: texts that stand in the place of those they translate, unswitched.
-    :raises InputError: for an unknown dataset, one without topics, documents or judgements, and an id that names a single epoch.
+    :raises InputError: for an unknown dataset, one without topics, documents or judgements, an id that names a single epoch, and translations of other texts.
     """
 
     def __init__(self, dataset_id: str, lexicons: Lexicons, translations: Translations | None = None) -> None:
@@ -31,6 +33,7 @@ class Collection:
         made = recipe(dataset_id)
         if made and made.epoch:
             raise InputError(f"{dataset_id}: names one epoch, and training switches anew in each; leave /epoch-{made.epoch} out")
+        self.is_switched = made is not None  # else policy and seed change nothing
         self.base, self.policy, self.seed = (made.base, made.policy, made.seed) if made else (dataset_id, Policy.load("zero-shot"), 0)
         dataset = load(self.base)
         missing = [what for what in ("docs", "queries", "qrels") if not getattr(dataset, f"has_{what}")()]
@@ -39,8 +42,41 @@ class Collection:
         self._dataset, self._store = dataset, dataset.docs_store()
         self.topics = {query.query_id: default_text(query, self.base) for query in dataset.queries_iter()}
         self.relevant = _relevant(dataset, self.topics)
-        if self._translations and not any(("query", topic) in self._translations for topic in self.relevant):
-            raise InputError(f"{dataset_id}: --translations has none of its topics; give the file that belongs to it, with the topics' ids")
+        self.translated = self._coverage()
+
+    def _coverage(self) -> dict[str, int]:
+        """By side, how many of the topics with a relevant document, and how many documents, have a translation. Raises ``InputError`` for an id of neither."""
+        ids = {side: [name for of, name in self._translations if of == side] for side in SIDES}
+        unknown = {"query": [name for name in ids["query"] if name not in self.topics], "passage": []}
+        for start in range(0, len(ids["passage"]), _AT_ONCE):
+            asked = ids["passage"][start : start + _AT_ONCE]
+            found = self._store.get_many(asked)
+            unknown["passage"] += [name for name in asked if name not in found]
+        for side, names in unknown.items():
+            if names:
+                raise InputError(
+                    f"--translations: {len(names)} of its {len(ids[side])} {side} ids are not in {self.base} ({names[0]!r}); give the file that belongs to --dataset"
+                )
+        return {"query": sum(name in self.relevant for name in ids["query"]), "passage": len(ids["passage"])} if self._translations else {}
+
+    def check_judged(self, topics: Iterable[str], documents: Iterable[str]) -> None:
+        """Raise ``InputError`` where a document that is relevant to one of ``topics`` is not among ``documents``, the collection's."""
+        judged = {document: topic for topic in topics for document in sorted(self.relevant[topic])}
+        for document in documents:
+            judged.pop(document, None)
+        if judged:
+            document, topic = next(iter(judged.items()))
+            raise InputError(f"{self.base}: document {document!r}, relevant to topic {topic!r}, is not in the collection; mend the judgements or the documents")
+
+    @property
+    def languages(self) -> set[str]:
+        """ISO 639-1 codes of the plain texts, as far as the dataset states them (English, if it states none), and of what they are switched into."""
+        stated = {lang for lang in (self._dataset.queries_lang(), self._dataset.docs_lang()) if lang}
+        return (stated or {"en"}) | {lang for _, _, lang in self.policy.lexicons()}
+
+    def documents_count(self) -> int:
+        """How many documents."""
+        return int(self._dataset.docs_count() or len(self.all_documents()))
 
     def texts(self, documents: Iterable[str]) -> dict[str, str]:
         """The plain texts of documents. Raises ``InputError`` for one that the collection lacks."""
@@ -109,10 +145,11 @@ class Collection:
             str(known.get("pyserini")),
             str(known.get("csrerank")),
         ]
-        if method == "dense":
-            made_from.append(directory_hash(encoder_directory(encoder, cache)))
+        directory = encoder_directory(encoder, cache) if method == "dense" else None
+        if directory:
+            made_from.append(directory_hash(directory))
         path = cache / "training-runs" / f"{hashlib.sha256(chr(31).join(made_from).encode()).hexdigest()[:24]}.trec.gz"
-        return first_stage_run(self.base, method, depth, path, encoder=encoder, quiet=quiet)
+        return first_stage_run(self.base, method, depth, path, encoder=directory, quiet=quiet)
 
 
 def encoder_directory(encoder: Path | None, cache: Path) -> Path:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +23,6 @@ from csrerank.training.negatives import Candidates, Drawer, Shares
 from csrerank.training.objectives import objective_named
 from csrerank.training.translations import read_translations
 
-_PATIENCE = 7 * 86_400  # seconds that a process waits for another
 DOCPAIRS = 50  # of a topic's training pairs, how many are kept to draw from
 
 
@@ -90,13 +88,14 @@ def train(dataset_id: str, base: str | Path, output: str | Path, settings: Setti
     """
     started = datetime.now(UTC)
     output = Path(output).absolute()  # checkpoints name each other
-    _check(settings, inputs)
-    arguments = _arguments(output, settings, inputs, quiet)
+    _check(dataset_id, settings, inputs)
+    arguments = trainer.arguments(output, settings, bool(inputs.validation), quiet)
     with arguments.main_process_first(local=False, desc="first-stage runs and lexicons"):
         collection = _collection(dataset_id, settings, inputs, quiet)
         for name in collection.policy.lexicons():
             collection.lexicons.find(*name)
-        wanted = order(chosen(collection.relevant, settings.topics), settings.epochs, settings.seed)
+        topics = chosen(collection.relevant, settings.topics)
+        wanted = order(topics, settings.epochs, settings.seed)
         if len(wanted) < settings.batch:
             raise InputError(f"{dataset_id}: {len(wanted)} topics do not fill one batch of {settings.batch}; lower --batch")
         asked = _asked(dataset_id, base, collection, settings, inputs)
@@ -104,74 +103,48 @@ def train(dataset_id: str, base: str | Path, output: str | Path, settings: Setti
         if arguments.process_index == 0:
             record.check_free(output, asked | here)
         model, encoder = _model(base, settings)
+        documents = collection.all_documents()
+        collection.check_judged(topics, documents)
+        validation = _validation(inputs, collection, cache, quiet)
         candidates = _candidates(collection, settings, inputs, cache, quiet)
-        drawer = Drawer(settings.negatives, candidates, collection.all_documents(), collection.relevant, settings.seed)
+        drawer = Drawer(settings.negatives, candidates, documents, collection.relevant, settings.seed)
         teacher = Teacher.of(collection, encoder_directory(inputs.encoder, cache), cache, quiet) if settings.distil else None
-        validation = _validation(inputs, cache, quiet)
         if arguments.process_index == 0:
             record.claim(output, asked | here)
     groups = Groups(collection, drawer, wanted, settings.negatives_per_topic, settings.seed, teacher)
     running, resumed = _run(groups, model, encoder, settings, arguments, validation)
     result = _result(running.state, output)
     if arguments.process_index == 0:
+        if inputs.translations:
+            here["translations"] = {"file": inputs.translations.name, "SHA-256": asked["runs"]["translations"], "translated": collection.translated}
         happened = {**here, "negatives drawn": groups.sources(result.steps * settings.batch), "resumed at step": resumed, "started": started}
         _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened))
     return result
 
 
-def _check(settings: Settings, inputs: Inputs) -> None:
+def _check(dataset_id: str, settings: Settings, inputs: Inputs) -> None:
     from csrerank.training.validation import refuse_test_topics
 
     objective_named(settings.objective)
+    if not 0 <= settings.seed < 2**32:
+        raise InputError(f"--seed {settings.seed}: give 0 to {2**32 - 1}")
     if not 0 <= settings.distil <= 1:
         raise InputError(f"--distil {settings.distil}: a share of the loss, from 0 to 1")
-    if settings.batch % _world():
-        raise InputError(f"--batch {settings.batch} does not divide among {_world()} processes; give a multiple")
+    if settings.batch % trainer.processes():
+        raise InputError(f"--batch {settings.batch} does not divide among {trainer.processes()} processes; give a multiple")
     for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run)):
         if path and name not in dict(settings.negatives):
             raise InputError(f"--{name}-run is given, but --negatives takes none from it; add {name} there, or leave the run out")
         if path and not path.is_file():
             raise InputError(f"{path}: no such file; check the path given with --{name}-run")
-    if inputs.validation:
-        refuse_test_topics(inputs.validation)
-    elif settings.patience:
+    refuse_test_topics(dataset_id, inputs.validation)
+    if settings.patience and not inputs.validation:
         raise InputError("--patience counts validations; give --validation too")
 
 
 def is_first_process() -> bool:
     """Whether this is the process that writes and speaks, of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _world() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's; it tells how many processes share the work, and changes no result
-
-
-def _arguments(output: Path, settings: Settings, inputs: Inputs, quiet: bool) -> Any:
-    import torch
-    from transformers import TrainingArguments
-
-    from csrerank.models.reranker import quiet_transformers, resolve_precision
-
-    quiet_transformers()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    evaluating: dict[str, Any] = {"eval_strategy": "no"}
-    if inputs.validation:
-        evaluating = {
-            "eval_strategy": "steps", "eval_steps": settings.evaluate_every, "load_best_model_at_end": True, "metric_for_best_model": "mean", "greater_is_better": True,
-        }  # fmt: skip
-    arguments = TrainingArguments(
-        output_dir=str(output / trainer.CHECKPOINTS), per_device_train_batch_size=settings.batch // _world(), num_train_epochs=1, learning_rate=settings.learning_rate,
-        warmup_steps=settings.warmup, weight_decay=settings.weight_decay, lr_scheduler_type="linear", seed=settings.seed, data_seed=settings.seed,
-        bf16=resolve_precision(settings.precision, device) == "bf16", logging_steps=min(25, settings.evaluate_every), save_strategy="steps", save_steps=settings.evaluate_every, save_total_limit=2,
-        report_to=[], disable_tqdm=quiet or not sys.stderr.isatty(), dataloader_pin_memory=False, dataloader_drop_last=True, remove_unused_columns=False,
-        use_cpu=device.type == "cpu", ddp_backend="gloo" if device.type == "cpu" and _world() > 1 else None, ddp_find_unused_parameters=False,
-        # Processes have different numbers of parts, so they must not meet at each forward pass; and they wait for runs and validations, which take hours.
-        ddp_broadcast_buffers=False, ddp_timeout=_PATIENCE, logging_nan_inf_filter=False, **evaluating,
-    )  # fmt: skip
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # else Trainer multiplies the batch by the GPUs of a process; torchrun is for several
-    return arguments
 
 
 def _candidates(collection: Collection, settings: Settings, inputs: Inputs, cache: Path, quiet: bool) -> dict[str, Candidates]:
@@ -194,10 +167,10 @@ def _candidates(collection: Collection, settings: Settings, inputs: Inputs, cach
     return sources
 
 
-def _validation(inputs: Inputs, cache: Path, quiet: bool) -> Any:
+def _validation(inputs: Inputs, collection: Collection, cache: Path, quiet: bool) -> Any:
     from csrerank.training.validation import switched_policy, validation_of
 
-    return validation_of(inputs.validation, cache, switched_policy(), Lexicons(quiet=quiet), quiet) if inputs.validation else None
+    return validation_of(inputs.validation, collection.relevant, cache, switched_policy(), Lexicons(quiet=quiet), quiet) if inputs.validation else None
 
 
 def identity(dataset_id: str, base: str | Path, settings: Settings, inputs: Inputs) -> dict[str, Any]:

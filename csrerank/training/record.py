@@ -101,7 +101,8 @@ def write_record(folder: Path, base: str | Path, training: Training) -> None:
         base=str(base) if training.made_from["base"] == str(base) else None,  # a directory is named by its hash, which the hub does not know
         training=_told(content, training) | {"base": f"{Path(base).name}, SHA-256 {training.made_from['base']}"},
         limits=_limits(training, commercial),
-        licence="apache-2.0" if commercial else "other",
+        licence="other",  # what holds for the weights is for the licences of all that they were made from to say, which are named
+        languages=collection.languages,
     )
 
 
@@ -113,7 +114,7 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
     hardware = content["platform"].get("gpu") or content["platform"]["cpu"]
     told = {
         "data": f"{collection.id} ({len(collection.relevant)} topics with a relevant document); SHA-256: {', '.join(f'{name} {value}' for name, value in hashes.items())}",
-        "policy": f"{collection.policy.name}; seed {collection.seed}; {collection.policy.about}".removesuffix("; "),
+        "policy": _policy(collection),
         "lexicons": ", ".join(content["sources of the lexicons"]) or "none",
         "licences of the lexicons": ", ".join(content["licences of the lexicons"]) or "none",
         "negatives": f"{settings.negatives_per_topic} a topic, drawn anew each epoch: {shares}",
@@ -132,17 +133,38 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
         + (f" from step {content['resumed at step']} on" if content["resumed at step"] else ""),
         "software": ", ".join(f"{name} {version}" for name, version in content["software"].items()),
     }
+    if "translations" in content:
+        given = content["translations"]
+        told["translations"] = f"{given['file']}, SHA-256 {given['SHA-256']}: {_translated(collection)}"
     if isinstance(collection.lexicons, TrainingLexicons):
-        told["held-out words"] = f"{SHARE:.0%}: never switched in training"
+        told["held-out words"] = f"{SHARE:.0%} of the lemmas: never switched in training (their translations may stand for other words)"
+    sources = [f"the texts of {collection.base}", *(f"the lexicons ({licences})" for licences in [told["licences of the lexicons"]] if licences != "none")]
+    sources += ["the translations"] if "translations" in content else []
+    told["licence"] = f"other: that of the base and of all that it was trained on, {', '.join(sources)}"
     return told
+
+
+def _policy(collection: "Collection") -> str:
+    if not collection.policy.lexicons():
+        given = f"{collection.policy.name}: texts as they are" if collection.is_switched else "none: texts as they are"
+        return f"{given}, or translated where there is a translation" if collection.translated else given
+    return f"{collection.policy.name}; seed {collection.seed}; {collection.policy.about}".removesuffix("; ")
+
+
+def _translated(collection: "Collection") -> str:
+    """How much of it was."""
+    counts = collection.translated
+    return f"{counts['query']} of {len(collection.relevant)} topics, {counts['passage']} of {collection.documents_count()} documents"
 
 
 def _limits(training: Training, commercial: bool) -> list[str]:
     settings, policy = training.settings, training.collection.policy
     limits = [f"Trained on inputs of at most {settings.max_length} tokens; longer passages are cut (csrerank's --window scores them by parts)."]
-    if not policy.lexicons():
+    if training.collection.translated:
+        limits.append(f"Trained on translations of {_translated(training.collection)}; the rest was {'switched' if policy.lexicons() else 'left as it is'}.")
+    elif not policy.lexicons():
         limits.append("Trained on texts as they are: what it knows of languages other than theirs comes from its encoder.")
-    else:
+    if policy.lexicons():
         languages = sorted({lang for _, _, lang in policy.lexicons()})
         limits.append(
             f"Switched into {', '.join(languages)}, word by word: word order and inflection stay English, so text in these languages is seen in pieces only."

@@ -1,17 +1,56 @@
 """transformers' Trainer fitted to groups: one logit a pair, an objective over each group, an order fixed beforehand, and validation by re-ranking."""
 
 import json
+import math
+import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csrerank.errors import InputError
 from csrerank.models.batching import PairEncoder, batches
+from csrerank.models.reranker import head_in_fp32, quiet_transformers, resolve_precision
 from csrerank.training.groups import Group
 from csrerank.training.objectives import Objective, distilled
 
+if TYPE_CHECKING:
+    from csrerank.training.job import Settings
+
 CHECKPOINTS = "checkpoints"
+_PATIENCE = 7 * 86_400  # seconds that a process waits for another
+
+
+def processes() -> int:
+    """How many share the work."""
+    return int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's; it tells how many processes share the work, and changes no result
+
+
+def arguments(output: Path, settings: "Settings", validated: bool, quiet: bool) -> Any:
+    """Trainer's arguments for a training into ``output``."""
+    import torch
+    from transformers import TrainingArguments
+
+    quiet_transformers()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    evaluating: dict[str, Any] = {"eval_strategy": "no"}
+    if validated:
+        evaluating = {
+            "eval_strategy": "steps", "eval_steps": settings.evaluate_every, "load_best_model_at_end": True, "metric_for_best_model": "mean", "greater_is_better": True,
+        }  # fmt: skip
+    made = TrainingArguments(
+        output_dir=str(output / CHECKPOINTS), per_device_train_batch_size=settings.batch // processes(), num_train_epochs=1, learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup, weight_decay=settings.weight_decay, lr_scheduler_type="linear", seed=settings.seed, data_seed=settings.seed,
+        bf16=resolve_precision(settings.precision, device) == "bf16", logging_steps=min(25, settings.evaluate_every), save_strategy="steps", save_steps=settings.evaluate_every, save_total_limit=2,
+        report_to=[], disable_tqdm=quiet or not sys.stderr.isatty(), dataloader_pin_memory=False, dataloader_drop_last=True, remove_unused_columns=False,
+        use_cpu=device.type == "cpu", ddp_backend="gloo" if device.type == "cpu" and processes() > 1 else None, ddp_find_unused_parameters=False,
+        # Processes have different numbers of parts, so they must not meet at each forward pass; and they wait for runs and validations, which take hours.
+        ddp_broadcast_buffers=False, ddp_timeout=_PATIENCE, logging_nan_inf_filter=False, **evaluating,
+    )  # fmt: skip
+    if made.n_gpu > 1:
+        made._n_gpu = 1  # else Trainer multiplies the batch by the GPUs of a process; torchrun is for several
+    return made
 
 
 class Loss(NamedTuple):
@@ -65,13 +104,18 @@ def ranking_trainer(loss: Loss, validate: Callable[[Any], dict[str, float]] | No
             return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
-            logits = torch.cat([model(**part).logits.squeeze(-1).float() for part in inputs["parts"]])[inputs["back"]].view(-1, inputs["width"])
+            with head_in_fp32(self.model, self.args.bf16):  # a logit in bf16 has 8 bits
+                logits = torch.cat([model(**part).logits.squeeze(-1).float() for part in inputs["parts"]])[inputs["back"]].view(-1, inputs["width"])
             value = loss.objective(logits)
             if loss.distil:
                 value = (1 - loss.distil) * value + loss.distil * distilled(logits, inputs["teacher"], loss.temperature)
-            if not torch.isfinite(value):
-                raise InputError(f"the loss after step {self.state.global_step} is not a number; lower --learning-rate, or take --precision fp32")
             return (value, logits) if return_outputs else value
+
+        def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+            # Here the figures are on the host already; a look at each step's would have the accelerator wait.
+            if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
+                raise InputError(f"the loss by step {self.state.global_step} is not a number; lower --learning-rate, or take --precision fp32")
+            super().log(logs, *args, **kwargs)
 
         def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
             assert validate is not None
@@ -92,6 +136,9 @@ def ranking_trainer(loss: Loss, validate: Callable[[Any], dict[str, float]] | No
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.best_global_step:  # a folder that was moved in between would lose it
                 state.best_model_checkpoint = str(checkpoint(args.output_dir, state.best_global_step))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_log |= control.should_save  # before it, for no checkpoint to hold weights that are not numbers
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if is_exhausted(state.log_history, patience):

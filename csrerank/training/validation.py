@@ -1,6 +1,7 @@
 """Validation runs: topics of validation articles re-ranked in English and switched, held-out words included; never a test topic."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,37 @@ TOPICS, DEPTH = 100, 20
 MEASURE = "RR@10"
 # Query and passage: English as it stands, or every word switched that a lexicon has.
 TRACKS = {"en-en": (False, False), "en-cs": (False, True), "cs-cs": (True, True)}
-TEST_COLLECTIONS = ("csrerank/xquad-r/", "csrerank/mmarco/", "csrerank/xor-retrieve/")  # what results are reported on
+TEST_COLLECTIONS = ("csrerank/xquad-r", "csrerank/mmarco", "csrerank/xor-retrieve")  # what results are reported on
+_TEST_PART = re.compile(r"(dev|test|eval)\d*(-[a-z0-9]+)?|trec-dl.*", re.IGNORECASE)
 
 
-def refuse_test_topics(dataset_id: str) -> None:
-    """Raise ``InputError`` for a dataset whose topics are for testing: what they choose is measured too kindly by them."""
-    if dataset_id.startswith(TEST_COLLECTIONS) or "test" in dataset_id.split("/"):
-        raise InputError(f"--validation {dataset_id}: test topics must not choose a checkpoint; give validation topics, as csrerank/en-qa/validation")
+def is_for_testing(dataset_id: str) -> bool:
+    """Whether results are reported on a dataset's topics: those of our test collections, and every part of another that is called dev, test or eval (with a
+    number or letter behind it), or is one of TREC's Deep Learning tracks.
+    """
+    parts = dataset_id.split("/")
+    return "/".join(parts[:2]) in TEST_COLLECTIONS or any(_TEST_PART.fullmatch(part) for part in parts)
+
+
+def refuse_test_topics(dataset_id: str, validation_id: str | None) -> None:
+    """Raise ``InputError`` where topics for testing would train, or choose a checkpoint: results on them would be too kind. So it does for a validation dataset
+    that is switched already, or the training's own.
+    """
+    from csrerank.collections.switched import recipe
+
+    trained, chosen = recipe(dataset_id), recipe(validation_id) if validation_id else None
+    plain = trained.base if trained else dataset_id  # a policy's file may lie anywhere
+    if is_for_testing(plain):
+        raise InputError(f"--dataset {dataset_id}: test topics must not train; give training topics, as csrerank/en-qa/train/ml-cs")
+    if not validation_id:
+        return
+    if chosen:
+        raise InputError(f"--validation {validation_id}: is switched already; give the plain {chosen.base}, whose texts validation switches itself")
+    # mMARCO's topics are translations of MS MARCO's, those for testing among them.
+    if is_for_testing(validation_id) or validation_id.split("/")[0] == "mmarco":
+        raise InputError(f"--validation {validation_id}: test topics must not choose a checkpoint; give validation topics, as csrerank/en-qa/validation")
+    if validation_id == plain:
+        raise InputError(f"--validation {validation_id}: its topics are those of --dataset; give others, as csrerank/en-qa/validation")
 
 
 def switched_policy(languages: Sequence[str] = SEEN[1:], lexicon: str = "open") -> Policy:
@@ -70,14 +95,16 @@ class Validation:
         return values | {"mean": sum(values.values()) / len(values)}
 
 
-def validation_of(dataset_id: str, cache: Path, policy: Policy, lexicons: Lexicons, quiet: bool) -> Validation:
-    """Validation over ``TOPICS`` topics of a plain dataset, fixed by a hash, with BM25's top ``DEPTH``. Raises ``InputError`` for test topics."""
+def validation_of(dataset_id: str, trained: Container[str], cache: Path, policy: Policy, lexicons: Lexicons, quiet: bool) -> Validation:
+    """Validation over ``TOPICS`` topics of a plain dataset, fixed by a hash, with BM25's top ``DEPTH``. Raises ``InputError`` where one of them is ``trained``."""
     from csrerank.training.collection import Collection, read_candidates
     from csrerank.training.groups import chosen
 
-    refuse_test_topics(dataset_id)
     collection = Collection(dataset_id, lexicons)
     topics = {topic: collection.topics[topic] for topic in chosen(collection.relevant, TOPICS)}
+    shared = next((topic for topic in topics if topic in trained), None)
+    if shared is not None:
+        raise InputError(f"--validation {dataset_id}: its topic {shared!r} is one of --dataset too; give a dataset with topics of its own")
     candidates = read_candidates(collection.run("bm25", 100, cache, None, quiet), topics, DEPTH)
     texts = collection.texts(document for documents in candidates.values() for document in documents)
     return Validation(topics, candidates, texts, collection.relevant, policy, lexicons)
