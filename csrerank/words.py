@@ -28,9 +28,7 @@ _ASCII = re.compile(r"(\b(?<!\w')(?!(?<=\S')[sS]\b)[A-Za-z]++(?:'(?![sS]\b)[A-Za
 _L = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
 _IS_LATIN = re.compile(f"[\0-\x7f{_L}\u00a0-\u00a9\u00ab\u00ac\u00ae-\u00b1\u00b4\u00b6-\u00b8\u00bb\u00bf\u2010-\u2027\u20ac]*+")
 # It begins with a letter, since the engine skips to one; what must not stand before a word is looked for behind that letter.
-_LATIN = re.compile(
-    rf"([{_L}](?<!\w[{_L}])(?<!\w{_APOSTROPHE}[{_L}])(?!(?<=\S{_APOSTROPHE}[sS])\b)[{_L}]*+(?:{_APOSTROPHE}(?![sS]\b)[{_L}]++)*+\b)"
-)
+_LATIN = re.compile(rf"([{_L}](?<!\w[{_L}])(?<!\w{_APOSTROPHE}[{_L}])(?!(?<=\S{_APOSTROPHE}[sS])\b)[{_L}]*+(?:{_APOSTROPHE}(?![sS]\b)[{_L}]++)*+\b)")
 
 UNSPACED = frozenset({"zh", "ja", "th"})  # languages written without spaces between words
 

@@ -1,7 +1,6 @@
 """Experiments: tracks, systems, the matrix that resumes cell by cell, and the paper's tables on figures computed by hand."""
 
 import gzip
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,19 @@ import pytest
 from conftest import Cli, needs_real_data
 
 from csrerank.errors import InputError
-from csrerank.experiments import reproduce, tables
-from csrerank.experiments.matrix import Cell, Layout, cells, read_scores, trained
+from csrerank.evaluation.paired import DRAWS
+from csrerank.experiments import candidates, matrix, reproduce, tables
+from csrerank.experiments.candidates import candidates_path, first_stage, listed_candidates, qrels_of, versions_of
+from csrerank.experiments.layout import Cell, Layout, cells, read_scores, scores_of
+from csrerank.experiments.matrix import Ranker
+from csrerank.experiments.overlap import overlap_kinds, tokens
 from csrerank.experiments.scale import SCALES
 from csrerank.experiments.systems import SYSTEMS, systems
 from csrerank.experiments.tracks import SMALL, Track, tracks
 from csrerank.languages import SEEN, XQUAD
-from csrerank.metadata import read_sidecar
+from csrerank.metadata import read_sidecar, sidecar
 from csrerank.training.job import Trained
-from csrerank.trec import read_run
+from csrerank.trec import TopicRun, read_run, write_run
 
 DEMO = [
     Track("en-en", "csrerank/demo/en-en", "MoIR seen"),
@@ -59,7 +62,7 @@ def test_systems_name_their_training_and_texts(tmp_path: Path) -> None:
     assert SYSTEMS["bl-cs"].model(known["en-de"]) == "bl-cs/en-de" and SYSTEMS["bl-cs"].model(known["en-en"]) is None
     assert SYSTEMS["ml-cs+tt"].model(known["en-de"]) == "ml-cs"
     assert SYSTEMS["ml-cs+tt"].dataset(known["en-de"]) == "csrerank/xquad-r/en-de/translate-test"
-    assert SYSTEMS["ml-cs+tt"].dataset(known["en-en"]) is None  # nothing to translate
+    assert SYSTEMS["ml-cs+tt"].dataset(known["en-en"]) == "csrerank/xquad-r/en-en"  # nothing to translate
     assert SYSTEMS["ml-cs+tt"].dataset(known["es-th"]) is None  # no Thai dictionary that may be shipped
     half, one = systems(["ml-cs@.25", "bl-cs/en-de"], tmp_path)
     assert one.model(known["ar-ru"]) == "bl-cs/en-de"
@@ -72,24 +75,36 @@ def test_systems_name_their_training_and_texts(tmp_path: Path) -> None:
     (term_by_term,) = systems(["bl-cs/en-de@1"], tmp_path)
     one_way = Policy.load(term_by_term.training.removeprefix("policy:"))
     assert not one_way.query.rules and [rule.probability for rule in one_way.passage.rules] == [1.0] and one_way.passage.rules[0].languages == (("de", 1.0),)
-    for wrong in ("ml-cs@2", "ml-cs@x", "nothing", "bl-cs/xx-yy"):
+    (given,) = systems(["model:some/folder v2"], tmp_path)
+    assert given.checkpoint == "some/folder v2" and given.model(known["en-en"]) == "model:some/folder v2" and given.dataset(known["en-en"]) is not None
+    assert given.slug.startswith("model-folder-v2-") and SYSTEMS["bl-cs"].checkpoint is None
+    for wrong in ("ml-cs@2", "ml-cs@x", "nothing", "bl-cs/xx-yy", "model:"):
         with pytest.raises(InputError):
             systems([wrong], tmp_path)
 
 
-def test_cells_are_those_that_a_system_defines() -> None:
+def test_cells_are_those_that_a_system_defines(tmp_path: Path) -> None:
+    untrained = systems(["model:default"], tmp_path)
+    assert [cell.seed for cell in cells(untrained, [1, 2], tracks("xquad-r", ["en-en"]), ["dense"])] == [0]  # one, since no seed trains it
     made = list(cells([SYSTEMS["bl-cs"], SYSTEMS["zero-shot"]], [1, 2], tracks("xquad-r", ["en-en", "en-de"]), ["dense"]))
     assert [(cell.system.name, cell.seed, cell.track.name) for cell in made] == [
         ("bl-cs", 1, "en-de"), ("bl-cs", 2, "en-de"), *(("zero-shot", seed, name) for seed in (1, 2) for name in ("en-en", "en-de")),
     ]  # fmt: skip
 
 
+class Trainings(list):
+    """What was trained; ``variant`` stands for what an identity is made from."""
+
+    variant = "first"
+
+
 @pytest.fixture
-def demo_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_model: Path) -> Any:
+def demo_matrix(monkeypatch: pytest.MonkeyPatch, toy_model: Path, toy_encoder: Path) -> Trainings:
     """A matrix over the demo collection whose models are the toy checkpoint, each seed with weights of its own."""
     monkeypatch.setattr(reproduce, "tracks_named", lambda collection, names: [track for track in DEMO if names is None or track.name in names])
     monkeypatch.setitem(SMALL, "xquad-r", [track.name for track in DEMO])
-    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(f"{__name__}.BASE", toy_encoder)
+    asked = Trainings()
 
     def train(dataset: str, base: Path, directory: Path, settings: Any, inputs: Any, **_: Any) -> Any:
         import torch
@@ -101,69 +116,263 @@ def demo_matrix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, toy_model: Path
         with torch.no_grad():
             model.classifier.out_proj.weight.mul_(settings.seed + len(dataset))
         model.save_pretrained(directory)
-        (directory / "training.json").write_text(json.dumps({"made from": {"dataset": dataset}}))
         return Trained(directory, 1, 1, {})
 
     monkeypatch.setattr(reproduce, "train", train)
-    monkeypatch.setattr(reproduce, "identity", lambda dataset, *_: {"dataset": dataset})
+    monkeypatch.setattr(reproduce, "identity", lambda dataset, *_: {"dataset": dataset, "policy": asked.variant, "versions": {"torch": "1"}})
     return asked
 
 
+@pytest.fixture
+def quick_run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """First-stage runs of the demo collection without a search: all documents for every topic but the first judged one. It notes what it was asked."""
+    asked: list[Any] = []
+
+    def make(dataset: str, method: str, k: int, path: Path, *, encoder: Path | None = None, quiet: bool = False) -> Path:
+        from csrerank.collections.catalogue import load
+
+        asked.append((dataset, method, encoder))
+        documents = [document.doc_id for document in load(dataset).docs_iter()]
+        _, *topics = qrels_of(dataset, SCALES["toy"].topics)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_run(path, [TopicRun(topic, documents, [float(-place) for place in range(len(documents))]) for topic in topics], method)
+        return path
+
+    monkeypatch.setattr("csrerank.retrieval.apart.first_stage_run", make)
+    return asked
+
+
+BASE = Path("encoder")
+
+
 def _matrix(**changes: Any) -> reproduce.Matrix:
-    return reproduce.Matrix("xquad-r", ("zero-shot", "ml-cs"), (1, 2), None, ("oracle",), "toy", Path("encoder"))._replace(**changes)
+    return reproduce.Matrix("xquad-r", ("zero-shot", "ml-cs"), (1, 2), None, ("oracle",), "toy", BASE)._replace(**changes)
 
 
-def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: list[tuple[str, int]], tmp_path: Path) -> None:
+def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: Trainings, quick_run: list[Any], tmp_path: Path) -> None:
     runs, work = tmp_path / "runs", tmp_path / "work"
+    said: list[str] = []
 
     def go(**changes: Any) -> reproduce.Made:
-        return reproduce.reproduce(_matrix(**changes), runs, work, cache=tmp_path / "cache", quiet=True, say=lambda line: None)
+        return reproduce.reproduce(_matrix(**changes), runs, work, cache=tmp_path / "cache", quiet=True, say=said.append)
 
     made = go()
     assert (made.computed, made.kept) == (12, 0)  # two systems, two seeds, three tracks
     assert demo_matrix == [(f"csrerank/en-qa/train/{system}/seed-{seed}", seed) for system in ("zero-shot", "ml-cs") for seed in (1, 2)]
-    layout = Layout(runs, work, "toy")
+    place = Layout(runs, work, "xquad-r", "toy")
     cell = Cell(SYSTEMS["ml-cs"], 2, DEMO[1], "oracle")
-    ranking = list(read_run(layout.run(cell)))
-    assert len(ranking) == SCALES["toy"].topics and all(len(topic.docs) <= SCALES["toy"].k for topic in ranking)
-    assert set(read_scores(layout.scores(cell))) == {topic.topic for topic in ranking}
-    known = read_sidecar(layout.run(cell))
+    ranking = list(read_run(place.run(cell)))
+    assert len(ranking) == 3 and all(len(topic.docs) == SCALES["toy"].k for topic in ranking)
+    assert {topic.topic for topic in ranking} < set(read_scores(scores_of(place.run(cell)))) == set(qrels_of(DEMO[1].dataset, SCALES["toy"].topics))
+    assert len(quick_run) == 3  # a track
+    known = read_sidecar(place.run(cell))
     assert known is not None and known["cell"]["k"] == 5 and known["data"]["test collection"]["ir_datasets"] == "csrerank/demo/en-de"
+    for wanted in (
+        "Candidates: the English run carried over (an oracle", "| zero-shot | ", "**MoIR seen**", "± ", "| ml-cs | CLIR seen average |", "verdict",
+        "Gain by token overlap", "**Against the first stage**", "| zero-shot | en-de | ",
+    ):  # fmt: skip
+        assert wanted in made.tables
 
     again = go()
     assert (again.computed, again.kept) == (0, 12) and again.tables == made.tables and len(demo_matrix) == 4
-    layout.run(cell).unlink()
-    layout.scores(Cell(SYSTEMS["ml-cs"], 1, DEMO[0], "oracle")).unlink()
+    place.run(cell).unlink()
+    scores_of(place.run(Cell(SYSTEMS["ml-cs"], 1, DEMO[0], "oracle"))).unlink()
     mended = go()
     assert (mended.computed, mended.kept) == (2, 10) and mended.tables == made.tables
     # Another model under the same name: its cells are made anew, the others stay.
-    config = layout.model("ml-cs", False, 1) / "config.json"
+    (directory,) = (work / "models" / "xquad-r").glob("ml-cs.toy.s1.*")
+    config = directory / "config.json"
     config.write_text(config.read_text().replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2') + " ")
-    assert go().computed == 3
-    # Trained by other settings than asked: trained anew.
-    (layout.model("zero-shot", False, 2) / "training.json").write_text('{"made from": {"dataset": "another"}}')
-    assert go().computed == 0 and len(demo_matrix) == 5  # the same weights come out, so the cells hold
+    changed = go()
+    assert changed.computed == 3
+    # A dry run says the same: all there, and nothing is written.
+    before = sorted(tmp_path.rglob("*"))
+    assert reproduce.listed(_matrix(), runs, work).count(": there") == 16
+    # The tables alone need neither models nor candidates, and say what was not run.
+    shutil.move(work, tmp_path / "away")
+    whole = reproduce.tabled(_matrix(base=Path("none"), systems=("zero-shot", "ml-cs", "wiki-cs")), runs, work)
+    assert f"| wiki-cs | {tables.NOT_RUN} | {tables.NOT_RUN} | {tables.NOT_RUN} |" in whole and "| ml-cs | CLIR seen average |" in whole
+    assert reproduce.tabled(_matrix(), runs, work) == changed.tables
+    shutil.move(tmp_path / "away", work)
+    assert sorted(tmp_path.rglob("*")) == before
+    # Asked to train otherwise: trained beside what is there; the same weights come out, so the cells hold.
+    demo_matrix.variant = "second"
+    assert reproduce.listed(_matrix(), runs, work).count("train ") == 4 and ": there" not in reproduce.listed(_matrix(systems=("zero-shot",)), runs, work)
+    assert go(systems=("zero-shot",), seeds=(1,)).computed == 0 and len(demo_matrix) == 5
+    assert len(list((work / "models" / "xquad-r").glob("zero-shot.toy.s1.*"))) == 2
 
 
-def test_the_tables_of_a_matrix(demo_matrix: list[tuple[str, int]], tmp_path: Path) -> None:
-    made = reproduce.reproduce(_matrix(), tmp_path / "runs", tmp_path / "work", cache=tmp_path / "cache", quiet=True, say=lambda line: None)
-    for wanted in (
-        "Candidates: the English run carried over (an oracle",
-        "| zero-shot | ",
-        "**MoIR seen**",
-        "± ",
-        "| ml-cs | CLIR seen average |",
-        "verdict",
-        "Gain by token overlap",
-    ):
-        assert wanted in made.tables
-    partial = reproduce.report(
-        _matrix(systems=("zero-shot", "ml-cs", "wiki-cs")),
-        reproduce.plan(_matrix(), tmp_path / "work")[0],
-        DEMO,
-        Layout(tmp_path / "runs", tmp_path / "work", "toy"),
+def test_a_checkpoint_is_a_row(demo_matrix: Trainings, quick_run: list[Any], tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reproduce, "LARGE", 10)
+    said: list[str] = []
+    asked = _matrix(systems=(f"model:{toy_model}",), tracks=("en-de",), base=Path("no encoder is needed"))
+    made = reproduce.reproduce(asked, tmp_path / "runs", tmp_path / "work", cache=tmp_path, quiet=True, say=said.append)
+    assert made.computed == 1 and not demo_matrix and f"| model:{toy_model} | en-de | " in made.tables.split("**Against the first stage**")[1]
+    assert "more than the 0 MB that should be kept" in said[-1]
+    # A topic without candidates is no reason to leave it out: it scores 0, in the first stage too.
+    first, *others = qrels_of("csrerank/demo/en-de", SCALES["toy"].topics)
+    for run in (tmp_path / "runs").rglob("en-de.oracle.trec.gz"):
+        scores = read_scores(scores_of(run))
+        assert set(scores) == {first, *others} and scores[first] == 0.0 and first not in {ranking.topic for ranking in read_run(run)}
+    assert len(list((tmp_path / "runs").rglob("*.scores.tsv.gz"))) == 2
+
+
+def test_a_cells_inputs(demo_matrix: Trainings, quick_run: list[Any], tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, scale, cell = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy"), SCALES["toy"], Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
+    path = first_stage(DEMO[1], "oracle", place, scale, None, True)
+    hashed: list[Path] = []
+    from csrerank.models import reranker
+
+    known = reranker.directory_hash(toy_model)
+    monkeypatch.setattr(reranker, "directory_hash", lambda directory: hashed.append(directory) or known)
+
+    def ranker(**changes: Any) -> Ranker:
+        return Ranker(toy_model, {("en-de", "oracle"): path}, place, scale._replace(**changes), True, "cpu")
+
+    mine = ranker()
+    assert mine.missing(cell)
+    mine.make(cell)
+    assert not mine.missing(cell) and hashed.count(toy_model) <= 2  # once by the ranker, once by rerank_run
+    assert not list(place.work.joinpath("cells").rglob("*.gz*"))
+    assert ranker(max_length=100).missing(cell) and ranker(topics=3).missing(cell) and not ranker().missing(cell)
+    monkeypatch.setattr(reranker, "resolve_precision", lambda *_: "bf16 or so")
+    assert ranker().missing(cell)
+    monkeypatch.undo()
+    for module in ("torch", "csrerank"):  # another build is no other version
+        monkeypatch.setattr("csrerank.metadata.versions", lambda module=module: {module: "1.2+cpu", "numpy": "3"})
+        assert versions_of("csrerank", "torch") == {module: "1.2"}
+    monkeypatch.undo()
+    # Other texts under the same names.
+    candidates.texts_hash.cache_clear()
+    from csrerank.collections import texts
+
+    monkeypatch.setattr(texts, "default_text", lambda record, what: record.text + "!")
+    assert ranker().missing(cell)
+    candidates.texts_hash.cache_clear()
+    monkeypatch.undo()
+    assert not ranker().missing(cell)
+
+    # Killed while the new run takes the old one's place: no cell, rather than a new run with the old inputs.
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    outputs: list[Path] = []
+    made = matrix.Ranker._keep
+    monkeypatch.setattr(Ranker, "_keep", lambda self, cell, work, inputs: (outputs.append(work), made(self, cell, work, inputs)))
+    ranker().make(cell)
+    monkeypatch.setattr(matrix, "write_run", killed)
+    with pytest.raises(KeyboardInterrupt):
+        ranker(max_length=100).make(cell)
+    assert not sidecar(place.run(cell)).exists() and ranker().missing(cell)
+    assert len({work.name for work in outputs}) == 2  # so that neither's journal blocks the other
+
+
+def test_what_is_kept_of_the_first_stage(quick_run: list[Any], tmp_path: Path, toy_encoder: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(candidates, "KEPT", 3)
+    place, scale = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy"), SCALES["toy"]
+    path = first_stage(DEMO[1], "dense", place, scale, toy_encoder, True)
+    assert quick_run == [("csrerank/demo/en-de", "dense", toy_encoder)]  # the encoder is named, not left to the cache
+    assert [len(ranking.docs) for ranking in read_run(path)] == [5, 5, 5] and path.is_relative_to(place.work)
+    kept = place.first_stage(DEMO[1], "dense")
+    assert [len(ranking.docs) for ranking in read_run(kept)] == [3, 3, 3] and len(read_scores(scores_of(kept))) == 4
+    assert first_stage(DEMO[1], "dense", place, scale, toy_encoder, True) == path and len(quick_run) == 1
+    assert candidates_path(DEMO[1], "dense", place, scale, toy_encoder) == path
+    assert candidates_path(DEMO[1], "dense", place, scale, toy_model) != path  # another encoder's
+    assert candidates_path(DEMO[1], "dense", place, scale._replace(topics=3), toy_encoder) != path
+    monkeypatch.setattr(candidates, "versions_of", lambda *_: {"torch": "another"})
+    assert candidates_path(DEMO[1], "dense", place, scale, toy_encoder) != path
+
+
+def test_candidates_come_from_a_search(tmp_path: Path) -> None:
+    place = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy")
+    path = first_stage(DEMO[1], "oracle", place, SCALES["toy"], None, True)
+    rankings = list(read_run(path))
+    assert {ranking.topic for ranking in rankings} == set(qrels_of(DEMO[1].dataset, 4)) and all(len(ranking.docs) == 5 for ranking in rankings)
+    scores, known = read_scores(scores_of(place.first_stage(DEMO[1], "oracle"))), read_sidecar(path)
+    assert (
+        scores == {**dict.fromkeys(scores, 0.0), "tea-q1": 0.5}
+        and known is not None
+        and known["cut to"] == {"topics": 4, "k": 5}
+        and "carried from" in str(known)
     )
-    assert "wiki-cs" not in partial.split("**Against")[0] or tables.NOT_RUN in partial
+
+
+def test_files_are_apart_by_collection() -> None:
+    one, two = (Layout(Path("runs"), Path("work"), collection, "small") for collection in ("xquad-r", "mmarco"))
+    cell = Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
+    for path in (
+        lambda place: place.run(cell), lambda place: place.unfinished(cell, "k"), lambda place: place.first_stage(DEMO[1], "oracle"),
+        lambda place: place.candidates(DEMO[1], "oracle", "k"), lambda place: place.model("ml-cs", False, 1, "k"),
+    ):  # fmt: skip
+        assert path(one) != path(two)
+    assert one.unfinished(cell, "k") != one.unfinished(cell, "l") and one.model("ml-cs", False, 1, "k") != one.model("ml-cs", False, 1, "l")
+
+
+def test_a_models_name_is_what_it_is_trained_from() -> None:
+    made_from = {"dataset": "csrerank/en-qa/train/policy:/here/ml-cs-0.25.yaml/seed-1", "policy": "f1", "versions": {"torch": "2.7+cpu"}}
+    key = reproduce.model_key(made_from)
+    assert key == reproduce.model_key({**made_from, "dataset": made_from["dataset"].replace("/here", "/else/where"), "versions": {"torch": "2.8"}})
+    assert len({key, reproduce.model_key({**made_from, "policy": "f2"}), reproduce.model_key({**made_from, "dataset": made_from["dataset"][:-1] + "2"})}) == 3
+
+
+def test_mmarco_ranks_its_own_candidates(tmp_path: Path, toy_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ir_datasets.formats import GenericScoredDoc
+
+    rows = [GenericScoredDoc(topic, f"d{number}", 0.0) for number in range(30) for topic in ("1", "2", "unjudged")]
+    monkeypatch.setattr("csrerank.collections.catalogue.load", lambda _: type("Listed", (), {"scoreddocs_iter": lambda self: iter(rows)})())
+    monkeypatch.setattr("csrerank.evaluation.scoring.dataset_qrels", lambda _: {"1": {"d1": 1}, "2": {"d2": 1}, "3": {"d3": 1}})
+    asked = _matrix(collection="mmarco", scale="small", tracks=("en-de", "ar-ru"), base=toy_encoder)
+    _, chosen = reproduce.plan(asked, tmp_path / "policies")
+    whole, small = Layout(tmp_path / "runs", tmp_path / "work", "mmarco", "full"), Layout(tmp_path / "runs", tmp_path / "work", "mmarco", "toy")
+    path = first_stage(chosen[0], "oracle", whole, SCALES["full"], None, True)
+    found = {ranking.topic: ranking.docs for ranking in read_run(path)}
+    assert {topic: len(documents) for topic, documents in found.items()} == {"1": 30, "2": 30}  # all of them, though k is 100 and the scale's list 1,000
+    assert found["1"] != found["2"] != [f"d{number}" for number in range(30)]  # MS MARCO's list has no order
+    assert gzip.decompress(path.read_bytes()).split()[5] == b"oracle"
+    assert {ranking.topic: ranking.docs for ranking in read_run(first_stage(chosen[0], "oracle", small, SCALES["toy"], None, True))} == {
+        topic: documents[:5] for topic, documents in found.items()
+    }
+    assert not scores_of(whole.first_stage(chosen[0], "oracle")).exists()  # no ranking, so no row
+    rows.clear()
+    with pytest.raises(InputError, match="its scoreddocs have none of its judged topics"):
+        list(listed_candidates("x", ["1"], 5))
+    candidates.qrels_of.cache_clear()
+
+
+def test_collections_train_by_their_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(reproduce, "identity", lambda dataset, base, settings, inputs: asked.append((dataset, settings)) or {"dataset": dataset})
+    for collection in ("xquad-r", "mmarco"):
+        reproduce._directory(_matrix(collection=collection, scale="full"), "ml-cs", False, 3, Layout(Path("r"), Path("w"), collection, "full"))
+    (sentences, first), (passages, second) = asked
+    assert (sentences, passages) == ("csrerank/en-qa/train/ml-cs/seed-3", "csrerank/msmarco/train/ml-cs/seed-3")
+    assert (first.max_length, second.max_length) == (128, 256) and "article" in dict(first.negatives)
+    assert dict(second.negatives) == {"docpairs": 0.75, "random": 0.25}  # its documents name no article
+    assert first._replace(max_length=0, negatives=()) == second._replace(max_length=0, negatives=())
+
+
+def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path: Path, toy_encoder: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{}\n")
+    for changes, told in (
+        ({"device": "nothing"}, "--device nothing: torch has no such device"),
+        ({"base": tmp_path / "none"}, "no encoder there"),
+        ({"stages": ("dense",), "encoder": tmp_path / "none"}, "no bi-encoder there for dense candidates"),
+        ({"systems": ("fine-tuning",), "translations": broken}, "broken.jsonl:1: each line is one object"),
+        ({"systems": (f"model:{tmp_path}",)}, "no config.json in this directory"),
+        ({"systems": ("model:some/hub",)}, "no such directory"),
+    ):
+        with pytest.raises(InputError, match=told):
+            reproduce.plan(_matrix(**{"base": toy_encoder, "tracks": ("en-en",), **changes}), tmp_path / "policies")
+
+
+def test_a_dry_run_counts_what_is_there_to_count(tmp_path: Path, toy_encoder: Path) -> None:
+    shown = reproduce.listed(
+        _matrix(collection="mmarco", scale="full", tracks=("en-de",), base=toy_encoder, seeds=(1,), systems=("ml-cs@.25", "model:default")),
+        tmp_path / "r", tmp_path / "w",
+    ).splitlines()  # fmt: skip
+    assert f"{502_939 // 8} steps" in shown[0] and f"{6_980 * 1000} pairs" in shown[1] and shown[2].startswith("rerank model-default-") and "rough" in shown[-1]
+    assert not list(tmp_path.iterdir())
 
 
 FOUND = {
@@ -182,30 +391,52 @@ def test_seeds_and_tracks_are_averaged_within_topics() -> None:
         FOUND, ["zero-shot", "ml-cs", "wiki-cs"], [Track("a", "x", "CLIR seen"), Track("b", "x", "CLIR seen"), Track("c", "x", "MoIR seen")]
     )
     assert "| zero-shot | 30.0 ± 7.1 | 30.0 | 30.0 |" in rows and "| ml-cs | 75.0 | 40.0 | 57.5 |" in rows
-    assert not any("wiki-cs" in row for row in rows)
-    assert f"| zero-shot | {tables.NOT_RUN} | {tables.NOT_RUN} |" not in rows  # a group that no system ran has no rows
+    assert f"| wiki-cs | {tables.NOT_RUN} | {tables.NOT_RUN} | {tables.NOT_RUN} |" in rows
+    assert rows.count(f"| zero-shot | {tables.NOT_RUN} | {tables.NOT_RUN} |") == 1  # nor does a group vanish that no system ran
+    with pytest.raises(InputError, match="tracks a and b have different topics .1 of them, such as '3'"):
+        tables.over_tracks({("s", "a"): [{"1": 0.5}], ("s", "b"): [{"1": 0.5, "3": 0.0}]}, "s", ["a", "b"])
+
+
+def test_p_values_are_those_of_the_t_test_corrected_over_the_table() -> None:
+    # 40 topics, of which a system gains 0.2 in all but four: t is far below what a randomisation test of DRAWS can show.
+    base = {str(topic): 0.3 for topic in range(40)}
+    found = {
+        ("zero-shot", "a"): [base],
+        (tables.FIRST_STAGE, "a"): [{topic: 0.1 for topic in base}],
+        ("up", "a"): [{topic: value + (0.2 if int(topic) >= 4 else -0.1) for topic, value in base.items()}],
+        ("noise", "a"): [{topic: value + (0.3 if int(topic) % 2 else -0.3) for topic, value in base.items()}],
+        ("still", "a"): [{topic: value + (0.03 if int(topic) % 2 else -0.03) for topic, value in base.items()}],
+    }
+    track, names = [Track("a", "x", "MoIR seen")], ["zero-shot", "up", "noise", "still"]
+    made = {difference.system: difference for difference in tables.differences(found, names, track, {"a": None})}
+    up = made["up"]
+    assert up.comparison.p.t < 1e-9 < 1 / (DRAWS + 1) <= up.comparison.p.randomisation
+    assert up.holm == up.bonferroni == pytest.approx(3 * up.comparison.p.t) and made["noise"].holm == made["noise"].bonferroni == 1.0
+    (row,) = (line for line in tables.difference_table(list(made.values())) if line.startswith("| up |"))
+    assert row.startswith("| up | a | +17.0 | ") and row.split(" | ")[5] == "< .0001" and row.split(" | ")[8] == "< .0001" and row.endswith("| < .0001 |")
+    assert tables.shown_p(0.0001) == "0.0001" and tables.shown_p(0.00009) == "< .0001"
+    above = tables.differences(found, [*names, tables.FIRST_STAGE], track, {"a": None}, tables.FIRST_STAGE)
+    assert [difference.system for difference in above] == names and above[0].comparison.difference == pytest.approx(0.2)
+    same = tables.equivalences(found, names, track, {"a": None})
+    assert same["still"].verdict == "equivalent" and same["up"].verdict == "different"
+    assert same["noise"].test.verdict == "inconclusive" and same["noise"].test.power < 0.5 and same["noise"].verdict == "not decidable at this size"
+    assert 0.001 < same["still"].p < 0.05
+    assert same["still"].p == pytest.approx(3 * max(same["still"].test.p_lower, same["still"].test.p_upper))
+    assert any(line.endswith("not decidable at this size |") for line in tables.equivalence_table(same))
+    # Equivalent by itself, but not once it is one of several.
+    assert tables._verdict(same["still"].test, 0.06) == "inconclusive"
+    assert {"en-en", "de-de", "ru-ru", "ar-ar"} <= set(SMALL["xquad-r"])
 
 
 def test_overlap_counts_words_shared_with_the_relevant_documents() -> None:
     assert tables.overlap_kind({"a", "b"}, {"c"}) == "none"
     assert tables.overlap_kind({"a", "b", "c"}, {"a", "b", "c"}) == "1 to 3"
     assert tables.overlap_kind(set("abcd"), set("abcd")) == "more"
+    assert tokens("Die \u0661\u0669\u0669\u0660 Straße, Nr. \uff11\uff12!", "de") == {"die", "1990", "strasse", "nr", "12"}
+    assert tokens("\u092f\u0939 \u0939\u093f\u0928\u094d\u0926\u0940 1990", "hi") == {"\u092f\u0939", "\u0939\u093f\u0928\u094d\u0926\u0940", "1990"}
+    assert tokens("1990\u5e74IBM\u516c\u53f8\u0664\u0662", "zh") == {"1990", "\u5e74", "ibm", "\u516c\u53f8", "42"}
     rows = tables.overlap_table(FOUND, ["zero-shot", "ml-cs"], {"a": {"1": "none", "2": "more"}, "b": {"1": "none", "2": "none"}})
     assert "| ml-cs | none | 3 | 40.0 | +20.0 |" in rows and "| ml-cs | more | 1 | 0.0 | +50.0 |" in rows
-
-
-def test_a_model_trained_otherwise_is_trained_anew(tmp_path: Path) -> None:
-    made = []
-
-    def make(directory: Path) -> None:
-        made.append(directory)
-        directory.mkdir()
-        (directory / "config.json").write_text("{}")
-        (directory / "training.json").write_text('{"made from": {"seed": 1}}')
-
-    for wanted, times in (({"seed": 1}, 1), ({"seed": 1}, 1), ({"seed": 2}, 2)):
-        trained(tmp_path / "model", wanted, make)
-        assert len(made) == times
 
 
 def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
@@ -215,7 +446,9 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
         read_scores(path)
 
 
-def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_path: Path) -> None:
+def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_path: Path, toy_encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from csrerank.cli import run_command
+
     for wrong, told in (
         (["--systems", "nothing"], "--systems nothing: known are"),
         (["--tracks", "en-xx"], "no such track"),
@@ -224,20 +457,23 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
         (["--collection", "mmarco"], "mMARCO has its own candidates"),
         (["--systems", ","], "--systems is empty"),
         (["--systems", "fine-tuning"], "belong together"),
-        (["--translations", "none.jsonl"], "belong together"),
+        (["--tables"], "give one"),
+        (["--first-stage", "oracle"], "no encoder there"),
     ):
-        done = cli("reproduce", "--dry-run", "--work", tmp_path / "work", *wrong)
-        assert done.returncode == 2 and told in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    done = cli("reproduce", "--dry-run", "--work", tmp_path / "work", "--output", tmp_path / "runs", "--systems", "zero-shot,ml-cs", "--seeds", "1,2")
-    assert done.returncode == 0 and done.stdout.count("train ") == 4 and done.stdout.count("rerank ") == 36 and "36 cells, about" in done.stdout
+        with pytest.raises(SystemExit) as ended:
+            run_command(["reproduce", "--dry-run", "--work", str(tmp_path / "work"), *wrong])
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and told in said and said.count("\n") == 1, said
+    where = ("--work", tmp_path / "work", "--output", tmp_path / "runs", "--first-stage", "oracle", "--seeds", "1,2")
+    done = cli("reproduce", "--dry-run", "--base", toy_encoder, *where)
+    assert done.returncode == 0 and done.stdout.count("train ") == 4 and done.stdout.count("rerank ") == 48 and "48 cells, about" in done.stdout
+    assert not list(tmp_path.iterdir())  # neither policies nor folders
 
 
 @needs_real_data
 def test_overlap_on_xquad() -> None:
     track = tracks("xquad-r", ["en-ar"])[0]
-    import csrerank.experiments.reproduce as module
-
-    run = Path(__file__).parents[1] / "runs" / "xquad-r" / "en-ar.bm25.trec.gz"
-    kinds = module.overlap_kinds(track, run)
+    kinds = overlap_kinds(track, SCALES["small"])
+    assert len(kinds) == 300
     # Arabic sentences share a name or a number in Latin letters at most with an English question.
     assert sum(kind == "none" for kind in kinds.values()) / len(kinds) > 0.8

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from csrerank.errors import InputError
 from csrerank.experiments.scale import SCALES
 from csrerank.experiments.tracks import COLLECTIONS
 
@@ -14,7 +15,7 @@ from csrerank.experiments.tracks import COLLECTIONS
     "--systems",
     default="zero-shot,ml-cs",
     show_default=True,
-    help="Rows: zero-shot, fine-tuning, bl-cs, ml-cs, wiki-cs, zero-shot+tt, ml-cs+tt; bl-cs/PAIR, ml-cs@P, bl-cs/PAIR@P.",
+    help="Rows: zero-shot, fine-tuning, bl-cs, ml-cs, wiki-cs, zero-shot+tt, ml-cs+tt; bl-cs/PAIR, ml-cs@P, bl-cs/PAIR@P; model:DIR for a checkpoint.",
 )
 @click.option("--seeds", default="1", show_default=True, help="Of the trainings, with commas between them.")
 @click.option("--tracks", help="Columns, with commas between them.  [default: a few at --scale small, all at full]")
@@ -26,18 +27,20 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.option("--translations", type=click.Path(path_type=Path), help="For fine-tuning: the training texts translated, as csrerank train takes them.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/matrix"), show_default=True, help="Where the cells go.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/matrix"), show_default=True, help="Where models and first-stage runs go.")
-@click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
-@click.option("--dry-run", is_flag=True, help="List the cells with estimated times.")
+@click.option("--device", help="torch device to rank on; training always takes cuda if there is one.  [default: cuda if there is one, else cpu]")
+@click.option("--dry-run", is_flag=True, help="List the cells with roughly estimated times, and write nothing.")
+@click.option("--tables", "only_tables", is_flag=True, help="Print the tables of the cells that are there; train and rank nothing.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def reproduce_command(
     collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, output: Path, work: Path, device: str | None,
-    translations: Path | None, dry_run: bool, quiet: bool,
+    translations: Path | None, dry_run: bool, only_tables: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, re-rank, score and test, and print the paper's tables.
 
     \b
     csrerank reproduce --collection xquad-r --systems zero-shot,ml-cs --seeds 1 --scale small
     csrerank reproduce --systems zero-shot,bl-cs,ml-cs,wiki-cs,zero-shot+tt,ml-cs+tt --seeds 1,2,3 --scale full --dry-run
+    csrerank reproduce --systems zero-shot,ml-cs,model:default --tables
 
     Killed at any moment, the same command goes on with the cells that are missing.
     """
@@ -47,7 +50,13 @@ def reproduce_command(
     matrix = job.Matrix(
         collection, job.names(systems, "--systems"), job.seeds(seeds), job.names(tracks, "--tracks") if tracks is not None else None,
         job.names(first_stage, "--first-stage"), scale, base or cache_folder() / "encoder", device, translations,
+        cache_folder() / "encoder",
     )  # fmt: skip
+    if dry_run and only_tables:
+        raise InputError("--dry-run and --tables: one lists what would be made, the other prints what is there; give one")
+    if only_tables:
+        click.echo(job.tabled(matrix, output, work))
+        return
     if dry_run:
         click.echo(job.listed(matrix, output, work))
         return

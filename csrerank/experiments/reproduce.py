@@ -1,13 +1,20 @@
 """``reproduce``: train, re-rank, score and test every cell of a matrix, and print the paper's tables."""
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
 from csrerank.experiments import tables
-from csrerank.experiments.matrix import MEASURE, Cell, Layout, Ranker, cells, first_stage, qrels_of, read_scores, trained
+from csrerank.experiments.candidates import LISTED, candidates_path, depth, first_stage
+from csrerank.experiments.layout import MEASURE, Cell, Layout, cells, read_scores, scores_of, short_hash
+from csrerank.experiments.matrix import Ranker
+from csrerank.experiments.report import report
 from csrerank.experiments.scale import SCALES
+from csrerank.experiments.systems import CHECKPOINT
 from csrerank.experiments.systems import systems as systems_named
 from csrerank.experiments.tracks import SMALL, Track
 from csrerank.experiments.tracks import tracks as tracks_named
@@ -16,14 +23,18 @@ from csrerank.training.job import Inputs, Settings, identity, train
 TRAINING = {"xquad-r": "csrerank/en-qa/train", "mmarco": "csrerank/msmarco/train"}
 VALIDATION = {"xquad-r": "csrerank/en-qa/validation", "mmarco": "csrerank/en-qa/validation"}
 STAGES = ("dense", "oracle")  # the headline, and the paper's English candidate list
-# Every system is trained alike: chosen on validation articles (docs/results.md), never on test topics.
-SETTINGS = Settings(negatives=(("bm25", 0.5), ("article", 0.25), ("random", 0.25)), batch=8, learning_rate=1e-4, max_length=128, evaluate_every=250)
-SECONDS_A_STEP, PAIRS_A_SECOND = 1.6, 90.0  # two cores, 12 layers, for --dry-run until something was measured
+# Every system of a collection is trained alike: chosen on validation articles (docs/results.md), never on test topics. MS MARCO's passages are longer, belong to
+# no article, and come with training pairs, as in the paper.
+_SENTENCES = Settings(negatives=(("bm25", 0.5), ("article", 0.25), ("random", 0.25)), batch=8, learning_rate=1e-4, max_length=128, evaluate_every=250)
+SETTINGS = {"xquad-r": _SENTENCES, "mmarco": _SENTENCES._replace(negatives=(("docpairs", 0.75), ("random", 0.25)), max_length=256)}
+QUESTIONS, TOPICS = {"xquad-r": 13_149, "mmarco": 502_939}, {"xquad-r": 1_190, "mmarco": 6_980}  # to train on, and judged: for --dry-run
+SECONDS_A_STEP, PAIRS_A_SECOND = 1.6, 90.0  # two cores, 12 layers: rough, for --dry-run
+LARGE = 60_000_000  # bytes of runs, which are meant to be kept under version control
 
 
 class Matrix(NamedTuple):
-    """What to make: names of systems, seeds, tracks and first stages, the encoder to start from, the scale, and
-    the translations of the training texts that *Fine-tuning* needs."""
+    """What to make: names of systems, seeds, tracks and first stages, the encoder to start from, the scale, the device to rank on, the translations of the
+    training texts that *Fine-tuning* needs, and the bi-encoder of dense candidates."""
 
     collection: str
     systems: tuple[str, ...]
@@ -34,6 +45,7 @@ class Matrix(NamedTuple):
     base: Path
     device: str | None = None
     translations: Path | None = None
+    encoder: Path | None = None
 
 
 class Made(NamedTuple):
@@ -44,37 +56,79 @@ class Made(NamedTuple):
     tables: str
 
 
-def plan(matrix: Matrix, work: Path) -> tuple[list[Cell], list[Track]]:
-    """The cells of a matrix, and its tracks. Raises ``InputError`` for what does not exist."""
+def plan(matrix: Matrix, policies: Path) -> tuple[list[Cell], list[Track]]:
+    """The cells of a matrix, and its tracks; the policies that its systems need are written into ``policies``.
+
+    Raises ``InputError`` for what does not exist, before anything is trained: also for a device, an encoder, a checkpoint and a file of translations.
+    """
+    planned = _planned(matrix, policies)
+    if bool(matrix.translations) != ("fine-tuning" in matrix.systems):
+        raise InputError("--systems fine-tuning and --translations FILE belong together; give both or neither")
+    _check(matrix, [cell.system.checkpoint for cell in planned[0]])
+    return planned
+
+
+def _planned(matrix: Matrix, policies: Path) -> tuple[list[Cell], list[Track]]:
     if matrix.scale not in SCALES:
         raise InputError(f"--scale {matrix.scale}: known are {', '.join(SCALES)}")
     unknown = [stage for stage in matrix.stages if stage not in STAGES]
-    if unknown or (matrix.collection == "mmarco" and matrix.stages != ("oracle",)):
+    if unknown or (matrix.collection in LISTED and matrix.stages != ("oracle",)):
         raise InputError(f"--first-stage {','.join(matrix.stages)}: known are {', '.join(STAGES)}; mMARCO has its own candidates alone, the oracle")
-    if bool(matrix.translations) != ("fine-tuning" in matrix.systems):
-        raise InputError("--systems fine-tuning and --translations FILE belong together; give both or neither")
     wanted = list(matrix.tracks) if matrix.tracks is not None else SMALL.get(matrix.collection) if matrix.scale != "full" else None
     chosen = tracks_named(matrix.collection, wanted)
-    return list(cells(systems_named(matrix.systems, work / "policies"), matrix.seeds, chosen, matrix.stages)), chosen
+    return list(cells(systems_named(matrix.systems, policies), matrix.seeds, chosen, matrix.stages)), chosen
+
+
+def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
+    from csrerank.models.reranker import DEFAULT_MODEL, find_model
+    from csrerank.request import check_device
+    from csrerank.training.translations import read_translations
+
+    check_device(matrix.device)
+    known_hub = str(matrix.base).count("/") == 1 and not str(matrix.base).startswith((".", "/")) and not matrix.base.exists()
+    if None in checkpoints and not known_hub and not (matrix.base / "config.json").exists():
+        raise InputError(f"--base {matrix.base}: no encoder there; make the default one with scripts/build_encoder, or give a directory or a hub name")
+    if "dense" in matrix.stages and not (matrix.encoder and (matrix.encoder / "config.json").exists()):
+        raise InputError(f"{matrix.encoder}: no bi-encoder there for dense candidates; make it with scripts/build_encoder, or give --first-stage oracle")
+    for checkpoint in {checkpoint for checkpoint in checkpoints if checkpoint and checkpoint != DEFAULT_MODEL}:
+        if not Path(find_model(checkpoint)).is_dir():
+            raise InputError(f"--systems {CHECKPOINT}{checkpoint}: no such directory; give one with a checkpoint, or {CHECKPOINT}{DEFAULT_MODEL}")
+    if matrix.translations:
+        read_translations(matrix.translations)
 
 
 def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, quiet: bool = False, say: Callable[[str], None] = print) -> Made:
     """Make every cell that is missing or whose inputs changed, and the tables of all. Killed at any moment, the same call goes on where it was."""
-    planned, chosen = plan(matrix, work)
-    layout, scale = Layout(runs, work, matrix.scale), SCALES[matrix.scale]
-    for track in chosen:
-        for stage in matrix.stages:
-            first_stage(track, stage, layout, scale, quiet)
+    from csrerank.models.reranker import find_model
+
+    planned, chosen = plan(matrix, work / "policies")
+    layout, scale = Layout(runs, work, matrix.collection, matrix.scale), SCALES[matrix.scale]
+    models = _by_model(planned)
+    fixed = {training: Path(find_model(training.removeprefix(CHECKPOINT))) for training, _, _ in models if training.startswith(CHECKPOINT)}
+    candidates = {(track.name, stage): first_stage(track, stage, layout, scale, matrix.encoder, quiet) for track in chosen for stage in matrix.stages}
     computed = 0
-    for (training, translated, seed), own in _by_model(planned).items():
-        directory = _model(matrix, training, translated, seed, layout, cache, quiet, say)
-        ranker = Ranker(directory, layout, scale, quiet, matrix.device)
+    for (training, translated, seed), own in models.items():
+        directory = fixed[training] if training in fixed else _trained(matrix, training, translated, seed, layout, cache, quiet, say)
+        ranker = Ranker(directory, candidates, layout, scale, quiet, matrix.device)
         for cell in own:
             if ranker.missing(cell):
                 ranker.make(cell)
                 computed += 1
-                say(f"{cell.name}: {MEASURE} {tables.mean(read_scores(layout.scores(cell))):.4f}")
-    return Made(computed, len(planned) - computed, report(matrix, planned, chosen, layout))
+                say(f"{cell.name}: {MEASURE} {tables.mean(read_scores(scores_of(layout.run(cell)))):.4f}")
+    size = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
+    if size > LARGE:
+        say(
+            f"{runs} has {size / 1e6:.0f} MB, more than the {LARGE / 1e6:.0f} MB that should be kept; give another --output, or delete scales that are not needed"
+        )
+    return Made(computed, len(planned) - computed, report(matrix.systems, matrix.seeds, matrix.stages, planned, chosen, layout))
+
+
+def tabled(matrix: Matrix, runs: Path, work: Path) -> str:
+    """The tables of the cells that are there, whatever they were made from; nothing is trained, ranked or written."""
+    with TemporaryDirectory() as policies:
+        planned, chosen = _planned(matrix, Path(policies))
+    layout = Layout(runs, work, matrix.collection, matrix.scale)
+    return report(matrix.systems, matrix.seeds, matrix.stages, planned, chosen, layout)
 
 
 def _by_model(planned: Sequence[Cell]) -> dict[tuple[str, bool, int], list[Cell]]:
@@ -89,8 +143,8 @@ def _by_model(planned: Sequence[Cell]) -> dict[tuple[str, bool, int], list[Cell]
 
 def settings_of(matrix: Matrix, seed: int) -> Settings:
     """How the models of a matrix are trained: alike but for the data."""
-    scale = SCALES[matrix.scale]
-    return SETTINGS._replace(seed=seed, topics=scale.questions, batch=min(SETTINGS.batch, scale.questions or SETTINGS.batch))
+    scale, settings = SCALES[matrix.scale], SETTINGS[matrix.collection]
+    return settings._replace(seed=seed, topics=scale.questions, batch=min(settings.batch, scale.questions or settings.batch))
 
 
 def training_id(matrix: Matrix, training: str, seed: int) -> str:
@@ -98,101 +152,80 @@ def training_id(matrix: Matrix, training: str, seed: int) -> str:
     return f"{TRAINING[matrix.collection]}/{training}/seed-{seed}"
 
 
-def _model(matrix: Matrix, training: str, translated: bool, seed: int, layout: Layout, cache: Path, quiet: bool, say: Callable[[str], None]) -> Path:
-    dataset, settings, inputs = (
-        training_id(matrix, training, seed),
-        settings_of(matrix, seed),
-        Inputs(validation=VALIDATION[matrix.collection], translations=matrix.translations if translated else None),
-    )
+def inputs_of(matrix: Matrix, translated: bool) -> Inputs:
+    """What else a training reads."""
+    return Inputs(validation=VALIDATION[matrix.collection], translations=matrix.translations if translated else None)
 
-    def make(directory: Path) -> None:
+
+def model_key(made_from: Mapping[str, Any]) -> str:
+    """A short name for what a model is trained from. A policy file counts by its content, wherever it lies, and versions do not: the record has them."""
+    dataset = re.sub(r"policy:(.*)(?=/seed-)", lambda match: f"policy:{Path(match[1]).name}", made_from["dataset"])
+    return short_hash(json.dumps({**{name: value for name, value in made_from.items() if name != "versions"}, "dataset": dataset}, sort_keys=True))
+
+
+def _directory(matrix: Matrix, training: str, translated: bool, seed: int, layout: Layout) -> Path:
+    made_from = identity(training_id(matrix, training, seed), matrix.base, settings_of(matrix, seed), inputs_of(matrix, translated))
+    return layout.model(training, translated, seed, model_key(made_from))
+
+
+def _trained(matrix: Matrix, training: str, translated: bool, seed: int, layout: Layout, cache: Path, quiet: bool, say: Callable[[str], None]) -> Path:
+    """A model's directory: the one that was trained from the same, or one made now. None is ever deleted."""
+    directory = _directory(matrix, training, translated, seed, layout)
+    if not (directory / "config.json").exists():
+        dataset, settings, inputs = training_id(matrix, training, seed), settings_of(matrix, seed), inputs_of(matrix, translated)
         say(train(dataset, matrix.base, directory, settings, inputs, cache=cache, quiet=quiet).summary())
-
-    return trained(layout.model(training, translated, seed), identity(dataset, matrix.base, settings, inputs), make)
-
-
-def report(matrix: Matrix, planned: Sequence[Cell], chosen: Sequence[Track], layout: Layout) -> str:
-    """The tables of what lies in ``layout``, as Markdown; what was not run says so."""
-    lines: list[str] = []
-    for stage in matrix.stages:
-        found: dict[tuple[str, str], list[tables.Scores]] = {}
-        for cell in (cell for cell in planned if cell.stage == stage):
-            if layout.scores(cell).exists():
-                found.setdefault((cell.system.name, cell.track.name), []).append(read_scores(layout.scores(cell)))
-        for track in chosen:
-            found[tables.FIRST_STAGE, track.name] = [_first_stage_scores(track, stage, layout)]
-        rows = [tables.FIRST_STAGE, *matrix.systems]
-        clusters = {track.name: _clusters(track, layout.chosen(track, stage)) for track in chosen}
-        scale = SCALES[matrix.scale]
-        what = "our encoder's dense run" if stage == "dense" else "the English run carried over (an oracle, as in the paper)"
-        lines += [
-            f"### Candidates: {what}",
-            "",
-            f"{MEASURE} x 100, {scale.topics or 'all'} topics, {scale.k} candidates, seeds {', '.join(map(str, matrix.seeds))}.",
-            "",
-        ]
-        lines += tables.main_table(found, rows, chosen)
-        made = tables.differences(found, rows, chosen, clusters)
-        if made:
-            lines += ["**Against Zero-shot** (points; resampled by article where topics share articles)", "", *tables.difference_table(made)]
-        same = tables.equivalences(found, rows, chosen, clusters)
-        if same:
-            lines += [f"**Does it leave MoIR as it is?** (equivalent within {100 * tables.MARGIN:g} points)", "", *tables.equivalence_table(same)]
-        across = {track.name: overlap_kinds(track, layout.chosen(track, stage)) for track in chosen if track.group.startswith("CLIR")}
-        if made and across:
-            lines += ["**Gain by token overlap** of topic and relevant document, CLIR tracks together", "", *tables.overlap_table(found, rows, across)]
-    return "\n".join(lines)
-
-
-def _first_stage_scores(track: Track, stage: str, layout: Layout) -> tables.Scores:
-    from csrerank.evaluation.measures import evaluate, parse_measure
-    from csrerank.trec import read_run
-
-    run = layout.chosen(track, stage)
-    return dict(evaluate(read_run(run), qrels_of(track.dataset, run), [parse_measure(MEASURE)])[MEASURE])
-
-
-def _clusters(track: Track, run: Path) -> dict[str, str] | None:
-    from csrerank.evaluation.clusters import clusters_of
-
-    return clusters_of(track.dataset, qrels_of(track.dataset, run))
-
-
-def overlap_kinds(track: Track, run: Path) -> dict[str, str]:
-    """Topic -> how many words it shares with its relevant documents together, as both are written in the track."""
-    from csrerank.collections.texts import DatasetDocuments, dataset_topics
-    from csrerank.languages import LANGUAGES
-    from csrerank.words import words
-
-    judged, topics = qrels_of(track.dataset, run), dataset_topics(track.dataset).texts
-    documents = DatasetDocuments(track.dataset)
-    query_lang, document_lang = track.name.split("-")
-    found = {}
-    for topic, grades in judged.items():
-        relevant = documents.texts([document for document, grade in grades.items() if grade > 0])
-        shared = {word.casefold() for text in relevant.values() for word in words(text, document_lang if document_lang in LANGUAGES else "en")}
-        found[topic] = tables.overlap_kind({word.casefold() for word in words(topics[topic], query_lang if query_lang in LANGUAGES else "en")}, shared)
-    return found
+    return directory
 
 
 def listed(matrix: Matrix, runs: Path, work: Path) -> str:
-    """The cells of a matrix with estimated times, by what trainings and cells took on this machine where some were made."""
-    planned, _ = plan(matrix, work)
-    layout, scale = Layout(runs, work, matrix.scale), SCALES[matrix.scale]
-    lines, whole = [], 0.0
-    for (training, translated, seed), own in _by_model(planned).items():
-        steps = (scale.questions or 13_000) // SETTINGS.batch
-        seconds = 0.0 if (layout.model(training, translated, seed) / "config.json").exists() else steps * SECONDS_A_STEP
-        whole += seconds
-        lines.append(
-            f"train  {training}{' translated' if translated else ''} seed {seed}: {'there' if not seconds else f'{steps} steps, about {seconds / 60:.0f} minutes'}"
-        )
-        for cell in own:
-            pairs = (scale.topics or 1190) * scale.k
-            seconds = 0.0 if layout.run(cell).exists() else pairs / PAIRS_A_SECOND
-            whole += seconds
-            lines.append(f"rerank {cell.name}: {'there' if not seconds else f'{pairs} pairs, about {seconds / 60:.0f} minutes'}")
-    return "\n".join([*lines, f"{len(planned)} cells, about {whole / 60:.0f} minutes on two cores; a GPU is some 20 times faster"])
+    """The cells of a matrix with estimated times. It writes nothing, and what it calls there is what ``reproduce`` would keep."""
+    with TemporaryDirectory() as policies:
+        planned, _ = plan(matrix, Path(policies))
+        layout, scale = Layout(runs, work, matrix.collection, matrix.scale), SCALES[matrix.scale]
+        lines, whole = [], 0.0
+        questions, topics = QUESTIONS[matrix.collection], TOPICS[matrix.collection]
+        steps = min(scale.questions or questions, questions) // settings_of(matrix, 1).batch
+        pairs = min(scale.topics or topics, topics) * depth(layout, scale)
+        for (training, translated, seed), own in _by_model(planned).items():
+            directory = _there(matrix, training, translated, seed, own, layout)
+            if not training.startswith(CHECKPOINT):
+                whole += 0 if directory else steps * SECONDS_A_STEP
+                what = "there" if directory else f"{steps} steps, about {steps * SECONDS_A_STEP / 60:.0f} minutes"
+                name = f"policy {Path(training).stem}" if training.startswith("policy:") else training
+                lines.append(f"train  {name}{' translated' if translated else ''} seed {seed}: {what}")
+            for cell in own:
+                kept = directory is not None and _kept(cell, directory, matrix, layout)
+                whole += 0 if kept else pairs / PAIRS_A_SECOND
+                lines.append(f"rerank {cell.name}: {'there' if kept else f'{pairs} pairs, about {pairs / PAIRS_A_SECOND / 60:.0f} minutes'}")
+    return "\n".join(
+        [
+            *lines,
+            f"{len(planned)} cells, about {whole / 60:.0f} minutes, by rough constants for two cores; first-stage runs not counted; a GPU is some 20 times faster",
+        ]
+    )
+
+
+def _there(matrix: Matrix, training: str, translated: bool, seed: int, own: Sequence[Cell], layout: Layout) -> Path | None:
+    """The directory of a model that does not have to be trained."""
+    from csrerank.models.reranker import find_model
+
+    if training.startswith(CHECKPOINT):
+        # The default model is unpacked at first use, which a dry run leaves to the cells.
+        return Path(find_model(training.removeprefix(CHECKPOINT))) if any(layout.run(cell).exists() for cell in own) else None
+    pattern = layout.model(training, translated, seed, "*")
+    if not any(pattern.parent.glob(pattern.name)):  # so that nothing is read, or downloaded, for an identity that nothing can have
+        return None
+    directory = _directory(matrix, training, translated, seed, layout)
+    return directory if (directory / "config.json").exists() else None
+
+
+def _kept(cell: Cell, directory: Path, matrix: Matrix, layout: Layout) -> bool:
+    """Whether ``reproduce`` would keep a cell; not so where its candidates have to be made first."""
+    scale = SCALES[matrix.scale]
+    if not layout.run(cell).exists():
+        return False
+    path = candidates_path(cell.track, cell.stage, layout, scale, matrix.encoder)
+    return path.exists() and not Ranker(directory, {(cell.track.name, cell.stage): path}, layout, scale, device=matrix.device).missing(cell)
 
 
 def names(text: str, option: str) -> tuple[str, ...]:

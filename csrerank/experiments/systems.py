@@ -1,5 +1,7 @@
 """The systems of Litschko et al. (2023): what each is trained on, and whether its test texts are translated."""
 
+import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,15 +10,29 @@ from csrerank.collections.switched import BL_CS
 from csrerank.errors import InputError
 from csrerank.experiments.tracks import Track
 
+CHECKPOINT = "model:"
+
 
 class System(NamedTuple):
     """A row of the tables. ``training`` is what stands behind the training collection's id; ``{pair}`` there means a model of its own for each pair;
-    ``translated``: texts come from a file of translations."""
+    ``translated``: texts come from a file of translations. ``model:DIR`` there is a checkpoint that is not trained here."""
 
     name: str
     training: str
     translate_test: bool = False
     translated: bool = False
+
+    @property
+    def slug(self) -> str:
+        """Its name as a part of a path and as a run's tag."""
+        if self.checkpoint:
+            return f"model-{re.sub(r'[^A-Za-z0-9_.-]+', '-', Path(self.checkpoint).name)}-{hashlib.sha256(self.checkpoint.encode()).hexdigest()[:6]}"
+        return self.name.replace("/", "-")
+
+    @property
+    def checkpoint(self) -> str | None:
+        """The directory of a model that is not trained here, or ``default``; None for one that is."""
+        return self.training.removeprefix(CHECKPOINT) if self.training.startswith(CHECKPOINT) else None
 
     def model(self, track: Track) -> str | None:
         """The training of the model that ranks a track; None where the system has none for it (BL-CS is defined for the paper's pairs)."""
@@ -25,8 +41,8 @@ class System(NamedTuple):
         return self.training.replace("{pair}", track.name) if track.name in BL_CS else None
 
     def dataset(self, track: Track) -> str | None:
-        """The id whose texts it ranks; None where a track in English alone leaves nothing to translate, or where there is no dictionary."""
-        if not self.translate_test:
+        """The id whose texts it ranks; None where there is no dictionary. English alone leaves nothing to translate."""
+        if not self.translate_test or track.name == "en-en":
             return track.dataset
         import ir_datasets
 
@@ -60,10 +76,14 @@ def _system(name: str, policies: Path) -> System:
         return SYSTEMS[name]
     if name in PAIRS:
         return System(name, name)  # one pair's model, on every track
+    if name.startswith(CHECKPOINT):
+        if name == CHECKPOINT:
+            raise InputError(f"--systems {name}: no directory named; write model:DIR, or model:default")
+        return System(name, name)
     base, at, share = name.partition("@")
     if not at or (base != "ml-cs" and base not in PAIRS):
         raise InputError(
-            f"--systems {name}: known are {', '.join(SYSTEMS)}; bl-cs/PAIR for one pair's model on every track; and ml-cs@P and bl-cs/PAIR@P for another p, as ml-cs@.25"
+            f"--systems {name}: known are {', '.join(SYSTEMS)}; bl-cs/PAIR for one pair's model on every track; and ml-cs@P and bl-cs/PAIR@P for another p, as ml-cs@.25; model:DIR for a checkpoint"
         )
     try:
         probability = float(share)

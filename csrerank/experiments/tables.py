@@ -1,11 +1,12 @@
-"""The paper's tables out of a matrix: one row a system, one column a track, averages by group; differences to Zero-shot with their uncertainty; gain by
-token overlap.
+"""The paper's tables out of a matrix: one row a system, one column a track, averages by group; differences to Zero-shot and to the first stage with their
+uncertainty; gain by token overlap.
 """
 
 from collections.abc import Mapping, Sequence
 from math import fsum
 from typing import NamedTuple
 
+from csrerank.errors import InputError
 from csrerank.evaluation.equivalence import Equivalence, equivalent
 from csrerank.evaluation.significance import Comparison, averaged, compared, corrected
 from csrerank.experiments.systems import BASELINE
@@ -14,18 +15,30 @@ from csrerank.experiments.tracks import GROUPS, Track
 NOT_RUN = "*not run*"
 FIRST_STAGE = "first stage"
 MARGIN = 0.015
+DECIDABLE = 0.5  # power below which an inconclusive test says nothing
+UNDECIDABLE = "not decidable at this size"
 OVERLAPS = ("none", "1 to 3", "more")
 Scores = Mapping[str, float]  # topic -> RR@10
 Found = Mapping[tuple[str, str], Sequence[Scores]]  # (system, track) -> scores, one mapping a seed
 
 
 class Difference(NamedTuple):
-    """A system against Zero-shot on one track, or on a group's tracks averaged by topic; ``p`` is the randomisation test's, corrected over the table."""
+    """A system against another on one track, or on a group's tracks averaged by topic; ``holm`` and ``bonferroni`` are the t-test's p, corrected over the
+    table."""
 
     system: str
     what: str
     comparison: Comparison
+    holm: float
+    bonferroni: float
+
+
+class Same(NamedTuple):
+    """An equivalence test, its p corrected by Holm over the systems, and the verdict by that."""
+
+    test: Equivalence
     p: float
+    verdict: str
 
 
 def mean(scores: Scores) -> float:
@@ -40,25 +53,29 @@ def over_seeds(found: Found, system: str, track: str) -> Scores | None:
 
 
 def over_tracks(found: Found, system: str, tracks: Sequence[str]) -> Scores | None:
-    """The mean over tracks by topic, for parallel topics; None where a track was not run."""
+    """The mean over tracks by topic, for parallel topics; None where a track was not run. Raises ``InputError`` where the tracks' topics differ."""
     cells = [over_seeds(found, system, track) for track in tracks]
     if not cells or any(cell is None for cell in cells):
         return None
     known = [cell for cell in cells if cell is not None]
-    shared = [topic for topic in known[0] if all(topic in cell for cell in known)]
-    return {topic: fsum(cell[topic] for cell in known) / len(known) for topic in shared} if shared else None
+    for name, cell in zip(tracks, known, strict=True):
+        odd = sorted(cell.keys() ^ known[0].keys())
+        if odd:
+            raise InputError(
+                f"{system}: tracks {tracks[0]} and {name} have different topics ({len(odd)} of them, such as {odd[0]!r}) and have no average by topic; "
+                "make their cells anew with csrerank reproduce, or name tracks with the same topics"
+            )
+    return {topic: fsum(cell[topic] for cell in known) / len(known) for topic in known[0]}
 
 
 def main_table(found: Found, systems: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """RR@10 x 100 by system and track, group by group, with the group's average; several seeds show the spread of their means."""
+    """RR@10 x 100 by system and track, group by group, with the group's average; several seeds show the spread of their means. What was not run says so."""
     lines = []
     for group in (group for group in GROUPS if any(track.group == group for track in tracks)):
         names = [track.name for track in tracks if track.group == group]
         lines += [f"**{group}**", "", "| system | " + " | ".join(names) + " | average |", "|---" * (len(names) + 2) + "|"]
         for system in systems:
             cells = [over_seeds(found, system, name) for name in names]
-            if system != FIRST_STAGE and not any(cells):
-                continue
             shown = [_shown(cell, found.get((system, name))) for cell, name in zip(cells, names, strict=True)]
             whole = [mean(cell) for cell in cells if cell is not None]
             lines.append(f"| {system} | " + " | ".join(shown) + f" | {100 * fsum(whole) / len(whole):.1f} |" if len(whole) == len(names) else f"| {system} | " + " | ".join([*shown, NOT_RUN]) + " |")  # fmt: skip
@@ -73,60 +90,77 @@ def _shown(cell: Scores | None, seeds: Sequence[Scores] | None) -> str:
     return f"{100 * mean(cell):.1f}" + (f" ± {100 * spread:.1f}" if spread is not None else "")
 
 
-def differences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> list[Difference]:
-    """Every system against Zero-shot, on every track and on every group averaged by topic, Holm-corrected over all of them.
+def differences(
+    found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None], baseline: str = BASELINE
+) -> list[Difference]:
+    """Every system against ``baseline``, on every track and on every group averaged by topic; p corrected over all of these.
+
+    What is corrected is the t-test over clusters: a randomisation test's p has a floor (1 in its draws), which a correction over many would lift above any level.
 
     :param clusters: track -> topic -> article, None where topics share none.
     """
     made: dict[tuple[str, str], Comparison] = {}
+    groups = {group: [track.name for track in tracks if track.group == group] for group in GROUPS}
+    parts = {**{track.name: [track.name] for track in tracks}, **{f"{group} average": names for group, names in groups.items() if len(names) > 1}}
     for system in systems:
-        if system in (BASELINE, FIRST_STAGE):
+        if system in (baseline, FIRST_STAGE):
             continue
-        groups = {group: [track.name for track in tracks if track.group == group] for group in GROUPS}
-        parts = {**{track.name: [track.name] for track in tracks}, **{f"{group} average": names for group, names in groups.items() if len(names) > 1}}
         for what, names in parts.items():
-            ours, theirs = over_tracks(found, system, names), over_tracks(found, BASELINE, names)
+            ours, theirs = over_tracks(found, system, names), over_tracks(found, baseline, names)
             if ours is not None and theirs is not None:
                 made[system, what] = compared(ours, theirs, _of(clusters[names[0]], ours))
-    adjusted = corrected({f"{system}\x1f{what}": made[system, what].p.randomisation for system, what in made}) if made else {}
-    return [Difference(system, what, comparison, adjusted[f"{system}\x1f{what}"]) for (system, what), comparison in made.items()]
+    plain = {f"{system}\x1f{what}": comparison.p.t for (system, what), comparison in made.items()}
+    holm, bonferroni = corrected(plain), corrected(plain, "bonferroni")
+    return [Difference(system, what, comparison, holm[f"{system}\x1f{what}"], bonferroni[f"{system}\x1f{what}"]) for (system, what), comparison in made.items()]
 
 
 def _of(clusters: Mapping[str, str] | None, scores: Scores) -> dict[str, str] | None:
     return {topic: clusters[topic] for topic in scores} if clusters else None
 
 
+def shown_p(p: float) -> str:
+    """A p-value to four places."""
+    return "< .0001" if p < 0.0001 else f"{p:.4f}"
+
+
 def difference_table(found: Sequence[Difference]) -> list[str]:
     """Differences in points of RR@10 x 100."""
-    lines = ["| system | on | difference | 95 % interval | effect d | p | p, topics alone | p, Holm |", "|---|---|---|---|---|---|---|---|"]
-    for system, what, comparison, p in found:
-        alone = comparison.p_by_topic.randomisation if comparison.p_by_topic else comparison.p.randomisation
-        lines.append(
-            f"| {system} | {what} | {100 * comparison.difference:+.1f} | {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f} | {comparison.effect:.2f} | "
-            f"{comparison.p.randomisation:.4f} | {alone:.4f} | {p:.4f} |"
-        )
+    lines = [
+        "| system | on | difference | 95 % interval | effect d | p (t) | p (randomisation) | p (t), topics alone | p, Holm | p, Bonferroni |",
+        "|---" * 10 + "|",
+    ]
+    for system, what, comparison, holm, bonferroni in found:
+        alone = (comparison.p_by_topic or comparison.p).t
+        ps = " | ".join(map(shown_p, (comparison.p.t, comparison.p.randomisation, alone, holm, bonferroni)))
+        interval = f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}"
+        lines.append(f"| {system} | {what} | {100 * comparison.difference:+.1f} | {interval} | {comparison.effect:.2f} | {ps} |")
     return [*lines, ""]
 
 
-def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> dict[str, Equivalence]:
-    """Whether a system leaves MoIR as it is: two one-sided tests over the MoIR tracks averaged by topic."""
+def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> dict[str, Same]:
+    """Whether a system leaves MoIR as it is: two one-sided tests over the MoIR tracks averaged by topic, p corrected over the systems."""
     names = [track.name for track in tracks if track.group.startswith("MoIR")]
     made = {}
     for system in systems:
         ours, theirs = over_tracks(found, system, names), over_tracks(found, BASELINE, names)
         if system not in (BASELINE, FIRST_STAGE) and ours is not None and theirs is not None:
             made[system] = equivalent(ours, theirs, _of(clusters[names[0]], ours), MARGIN)
-    return made
+    adjusted = corrected({system: max(test.p_lower, test.p_upper) for system, test in made.items()})
+    return {system: Same(test, adjusted[system], _verdict(test, adjusted[system])) for system, test in made.items()}
 
 
-def equivalence_table(found: Mapping[str, Equivalence]) -> list[str]:
+def _verdict(test: Equivalence, p: float) -> str:
+    verdict = "inconclusive" if test.verdict == "equivalent" and p >= test.alpha else test.verdict
+    return UNDECIDABLE if verdict == "inconclusive" and test.power < DECIDABLE else verdict
+
+
+def equivalence_table(found: Mapping[str, Same]) -> list[str]:
     """One line a system."""
-    lines = ["| system | MoIR difference | 90 % interval | p | power at no difference | verdict |", "|---|---|---|---|---|---|"]
-    for system, test in found.items():
-        p = max(test.p_lower, test.p_upper)
-        lines.append(
-            f"| {system} | {100 * test.difference:+.1f} | {100 * test.low:+.1f} to {100 * test.high:+.1f} | {p:.4f} | {test.power:.2f} | {test.verdict} |"
-        )
+    lines = ["| system | MoIR difference | 90 % interval | p | p, Holm | power at no difference | verdict |", "|---" * 7 + "|"]
+    for system, (test, adjusted, verdict) in found.items():
+        interval = f"{100 * test.low:+.1f} to {100 * test.high:+.1f}"
+        ps = f"{shown_p(max(test.p_lower, test.p_upper))} | {shown_p(adjusted)}"
+        lines.append(f"| {system} | {100 * test.difference:+.1f} | {interval} | {ps} | {test.power:.2f} | {verdict} |")
     return [*lines, ""]
 
 

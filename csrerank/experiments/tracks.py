@@ -27,7 +27,7 @@ _PAIRS = {
 }
 # What a machine without a GPU measures.
 SMALL = {
-    "xquad-r": ["en-en", "en-de", "en-ar", "en-ru", "de-ru", "ar-ru", "x4-en", "en-x4", "x4-x4"],
+    "xquad-r": ["en-en", "de-de", "ru-ru", "ar-ar", "en-de", "en-ar", "en-ru", "de-ru", "ar-ru", "x4-en", "en-x4", "x4-x4"],
     "mmarco": ["en-en", "en-de", "en-ar", "de-ru", "ar-ru", "en-x6"],
 }
 _SUFFIX = {"mmarco": "/dev/small", "xquad-r": ""}
