@@ -14,6 +14,7 @@ from csrerank.errors import InputError
 from csrerank.lexicons import embeddings, vectors
 from csrerank.lexicons.embeddings import Space, aligned, cross_fitted, induce, procrustes, reweighted, seed_pairs, translated
 from csrerank.lexicons.lexicon import Entry, Source, StoredLexicon
+from csrerank.lexicons.vec_files import induce_files
 from csrerank.lexicons.vectors import centred, encoder_fingerprint, read_vec, target_words, unit, word_list, word_vectors
 
 VEC = "3 2\nwhale 1 0.5 \nblue\u00a0whale 0 -1.25 \nbig fish 3e-1 2 \n"
@@ -266,10 +267,10 @@ def test_induced_from_files_of_one_name_and_a_seed(vecs: Path) -> None:
 
     digests = {f"{lang} wiki.vec": md5((vecs / lang / "wiki.vec").read_bytes()).hexdigest() for lang in ("en", "de")}
     files = (vecs / "en" / "wiki.vec", vecs / "de" / "wiki.vec", "en", "de", vecs / "a.lex")
-    (plain,) = embeddings.induce_files(*files).sources
+    (plain,) = induce_files(*files).sources
     assert plain == ("induced", "that of wiki.vec and wiki.vec", digests)
     for seed in (vecs / "en-de.lex", vecs):
-        (source,) = embeddings.induce_files(*files, str(seed)).sources
+        (source,) = induce_files(*files, str(seed)).sources
         assert source == ("induced", "that of wiki.vec and wiki.vec; CC BY-NC 4.0 (seed seed)", digests | {"seed seed: words.tsv": "0123"})
         assert _NON_COMMERCIAL.search(source.licence)  # so that data cards say it
 
@@ -298,12 +299,12 @@ def test_induce_files_aligns_with_a_seed_and_refuses_other_dimensions(tmp_path: 
     vec(tmp_path / "en.vec", "4 2\nwhale 1 0\nship 0 1\nsea -1 0\nsalt 0.1 -1\n")
     vec(tmp_path / "de.vec", "4 2\nWal 0 1\nSchiff -1 0\nMeer 0 -1\nSalz 1 0.1\n")  # turned by 90 degrees
     lexicon_of([("whale", "Wal"), ("ship", "Schiff"), ("sea", "Meer")]).save(tmp_path / "seed.lex")
-    made = embeddings.induce_files(tmp_path / "en.vec", tmp_path / "de.vec", "en", "de", tmp_path / "a.lex", str(tmp_path / "seed.lex"))
+    made = induce_files(tmp_path / "en.vec", tmp_path / "de.vec", "en", "de", tmp_path / "a.lex", str(tmp_path / "seed.lex"))
     assert made.translations("salt")[0].text == "Salz"
     vec(tmp_path / "x.vec", "1 3\nWal 1 0 0\n")
     for seed in (None, str(tmp_path / "seed.lex")):
         with pytest.raises(InputError, match="dimensions"):
-            embeddings.induce_files(tmp_path / "en.vec", tmp_path / "x.vec", "en", "de", tmp_path / "b.lex", seed)
+            induce_files(tmp_path / "en.vec", tmp_path / "x.vec", "en", "de", tmp_path / "b.lex", seed)
     assert not (tmp_path / "b.lex").exists()
 
 

@@ -61,7 +61,7 @@ def induce_command(
     csrerank lexicon induce wiki.multi.en.vec wiki.multi.de.vec en-de --output induced.lex
     csrerank lexicon induce wiki.en.vec wiki.de.vec en-de --seed wiktionary --output induced.lex
     """
-    from csrerank.lexicons.embeddings import induce_files
+    from csrerank.lexicons.vec_files import induce_files
 
     source_lang, hyphen, target_lang = pair.partition("-")
     if not hyphen:

@@ -1,12 +1,10 @@
 """Lexicons induced from word vectors: two languages' spaces mapped onto each other, then each word's nearest neighbours, plain or by CSLS."""
 
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from hashlib import blake2b, file_digest
+from hashlib import blake2b
 from importlib.metadata import version
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +12,10 @@ import numpy as np
 from csrerank.cache import cache_folder
 from csrerank.errors import InputError
 from csrerank.lexicons import wiktionary
-from csrerank.lexicons.lexicon import Entry, Lexicon, Source, StoredLexicon, key_of
+from csrerank.lexicons.lexicon import Entry, Lexicon, key_of
 from csrerank.lexicons.registry import SOURCES, register
 from csrerank.lexicons.vectors import _VERSION as _OF_VECTORS
-from csrerank.lexicons.vectors import LISTED, centred, encoder_fingerprint, log_frequencies, read_vec, target_words, unit, word_list, word_vectors
+from csrerank.lexicons.vectors import LISTED, centred, encoder_fingerprint, log_frequencies, target_words, unit, word_list, word_vectors
 from csrerank.lexicons.vectors import nearest as _nearest
 
 NEIGHBOURS = 10  # r of CSLS
@@ -203,62 +201,6 @@ def _ranked(space: Space, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
     scores = np.clip(np.take_along_axis(near, order, 1), 1e-6, 1.0)
     best = np.take_along_axis(back, first, 1)[:, 0]
     return np.take_along_axis(places, order, 1), scores, space.rows[np.take_along_axis(sources, first, 1)[:, 0]], best
-
-
-def induce_files(
-    source: Path, target: Path, source_lang: str, target_lang: str, output: Path, seed: str | None = None, words: int = 50_000, quiet: bool = True,
-    **settings: Any,
-) -> StoredLexicon:  # fmt: skip
-    """The lexicon induced from two ``.vec`` files, written to ``output``. ``seed`` names a lexicon to align monolingual spaces with (``aligned``); ``settings``
-    are those of ``induce``. Raises ``InputError`` for files that cannot be read or aligned, and where ``output`` is one of them.
-    """
-    from tqdm import tqdm
-
-    from csrerank.lexicons.catalogue import find
-
-    _check_files(source, target, source_lang, target_lang, output, seed)
-    (left_words, left), (right_words, right) = read_vec(source, words, quiet), read_vec(target, words, quiet)
-    licences = [f"that of {source.name} and {target.name}"]
-    files = {f"{lang} {path.name}": _md5(path) for lang, path in ((source_lang, source), (target_lang, target))}
-    if seed is not None:
-        known = find(seed, source_lang, target_lang, quiet=quiet)
-        licences += dict.fromkeys(f"{part.licence} (seed {part.name})" for part in known.sources)
-        files |= {f"seed {part.name}: {name}": digest for part in known.sources for name, digest in part.files.items()}
-        pairs = seed_pairs(known, left_words, right_words)
-        space = aligned(left, right, pairs)
-        left, right = space.source, space.target
-    elif left.shape[1] != right.shape[1]:
-        raise InputError(f"{source} has {left.shape[1]} dimensions and {target} {right.shape[1]}: not one space; take two files of the same kind")
-    induced = induce(left_words, left, right_words, right, **settings)
-    with tqdm(induced, desc=f"inducing {source_lang}-{target_lang}", unit="entry", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
-        made = StoredLexicon.compiled(bar, Source("induced", "; ".join(licences), files), source_lang, target_lang)
-    made.save(output)
-    return made
-
-
-def _check_files(source: Path, target: Path, source_lang: str, target_lang: str, output: Path, seed: str | None) -> None:
-    """Raise ``InputError`` for what ``induce_files`` could not do, before it begins."""
-    from csrerank.files import check_writable, is_stream
-    from csrerank.languages import language
-    from csrerank.lexicons.catalogue import ENDING
-
-    if language(source_lang) == language(target_lang):
-        raise InputError(f"{source_lang}-{target_lang}: one language; a lexicon is induced from one into another")
-    for path in (source, target):
-        if is_stream(path):
-            raise InputError(f"{path}: read more than once, so it cannot come from a pipe; give a file")
-    if output.suffix != ENDING:
-        raise InputError(f"--output {output}: the name of a lexicon ends in {ENDING}; call it {output}{ENDING}")
-    seeds = [Path(part) for part in (seed or "").split("+") if part]
-    for path in (source, target, *seeds, *(part / f"{source_lang}-{target_lang}{ENDING}" for part in seeds)):
-        if output.exists() and path.exists() and output.samefile(path):
-            raise InputError(f"--output {output}: would write over {path}, which is read; give another file")
-    check_writable(output)
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return file_digest(file, "md5").hexdigest()
 
 
 def spaces_of(source_lang: str, target_lang: str) -> tuple[list[str], list[str], Iterator[Space]]:
