@@ -90,7 +90,7 @@ class DatasetSource:
             return len(self._queries)
         try:
             count = self._dataset.docs_count()
-        except NotImplementedError:
+        except NotImplementedError:  # some handlers of ir_datasets cannot tell: they are counted below
             count = None
         return sum(1 for _ in self._dataset.docs_iter()) if count is None else count
 
