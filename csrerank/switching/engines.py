@@ -5,7 +5,7 @@ shard where they are in memory already (else None); it gives the shards' notes i
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from importlib.util import find_spec
@@ -51,7 +51,7 @@ def processes(job: Job, shards: Sequence[Shard], held: Held, workers: int) -> No
     while left:
         pool = ProcessPoolExecutor(min(workers, len(left)), mp_context=get_context("spawn"), initializer=_begin)
         try:
-            futures = {pool.submit(write_shard, job, shard, held(shard)): shard for shard in left}
+            futures = {_submitted(pool, job, shard, held(shard)): shard for shard in left}
             for future in as_completed(futures):
                 note = future.result()
                 deaths = 0
@@ -66,6 +66,15 @@ def processes(job: Job, shards: Sequence[Shard], held: Held, workers: int) -> No
                 ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, job: Job, shard: Shard, rows: list[Any] | None) -> "Future[dict[str, Any]]":
+    """Submit a shard, which may start a process. That process inherits a blocked SIGINT: an interrupt in its first moments would print its traceback."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(write_shard, job, shard, rows)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
