@@ -214,13 +214,13 @@ def test_head_is_seeded_and_random_state_stays(kind: str, encoders: dict[str, Pa
 
 
 @EVERY
-def test_dropout_off_on_attention_only(kind: str, encoders: dict[str, Path]) -> None:
+def test_dropout_on_all_but_attention(kind: str, encoders: dict[str, Path]) -> None:
     for rate in (0.0, 0.2):
-        model, _ = load_backbone(encoders[kind], attention_dropout=rate)
+        model, _ = load_backbone(encoders[kind], dropout=rate)
         rates = {name: module.p for name, module in model.named_modules() if isinstance(module, torch.nn.Dropout)}
-        assert {rates[name] for name in rates if name.endswith("attention.self.dropout")} == {rate}
-        assert {rates[name] for name in rates if name.endswith("output.dropout")} == {0.1}
-        assert model.config.attention_probs_dropout_prob == rate
+        assert {rates[name] for name in rates if name.endswith("attention.self.dropout")} == {0.0}
+        assert {rates[name] for name in rates if name.endswith("output.dropout")} == {rate}
+        assert (model.config.hidden_dropout_prob, model.config.attention_probs_dropout_prob) == (rate, 0.0)
 
 
 @EVERY

@@ -477,3 +477,36 @@ def test_overlap_on_xquad() -> None:
     assert len(kinds) == 300
     # Arabic sentences share a name or a number in Latin letters at most with an English question.
     assert sum(kind == "none" for kind in kinds.values()) / len(kinds) > 0.8
+
+
+def test_cards_get_the_results(demo_matrix: Trainings, quick_run: list[Any], tmp_path: Path, toy_model: Path, cli: Cli) -> None:
+    from csrerank.models.card import write_card
+
+    model = tmp_path / "model"
+    shutil.copytree(toy_model, model)
+    asked = _matrix(systems=(f"model:{model}",), base=Path("no encoder is needed"))
+
+    def go() -> reproduce.Made:
+        return reproduce.reproduce(asked, tmp_path / "runs", tmp_path / "work", cache=tmp_path, cards=True, quiet=True)
+
+    with pytest.raises(InputError, match="no model card with a section Limits"):
+        go()
+    assert not (tmp_path / "runs").exists()
+    write_card(model, base=None, training={"policy": "none"}, limits=["small"])
+    plain = (model / "README.md").read_text()
+    go()
+    card = (model / "README.md").read_text()
+    place = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy")
+    (cell,) = cells(systems([f"model:{model}"], tmp_path), [1], [DEMO[1]], ["oracle"])
+    means = [tables.mean(read_scores(scores_of(run))) for run in (place.first_stage(DEMO[1], "oracle"), place.run(cell))]
+    assert f"| en-de | oracle | {means[0]:.4f} | {means[1]:.4f} |\n" in card
+    section = card.index("## Results")
+    assert card.index("## Limits") > section and card[:section] + card[card.index("## Limits") :] == plain
+    go()
+    assert (model / "README.md").read_text() == card  # replaced, not added
+    for given, said in (
+        (["--systems", "model:default", "--first-stage", "oracle"], "--cards: model:default is the model that ships"), (["--tables"], "--cards writes what was measured"),
+        (["--collection", "mmarco", "--first-stage", "oracle", "--systems", f"model:{model}"], "mmarco's list has no order"),
+    ):  # fmt: skip
+        done = cli("reproduce", "--cards", "--output", tmp_path / "none", "--work", tmp_path / "none", *given)
+        assert done.returncode == 2 and said in done.stderr, done.stderr

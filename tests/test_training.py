@@ -717,7 +717,7 @@ def test_a_collection_takes_translations_unswitched(dataset: str, given: dict[tu
 
 
 def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
-    """Under bf16, too; the encoder's layers do not. Scoring's head is still in bf16, so its scores are the same but for 8 bits."""
+    """Under bf16, too; the encoder's layers do not. What is learnt is what is scored."""
     import torch
     from transformers import TrainingArguments
 
@@ -745,7 +745,7 @@ def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
     for hook in hooks:
         hook.remove()
     scores = Reranker(model, tokenizer, Scoring(48, 24, precision="bf16"), device="cpu").score("the whale", batch[0].passages)
-    assert logits[0].tolist() == pytest.approx(scores.tolist(), rel=2**-8)
+    assert logits[0].tolist() == pytest.approx(scores.tolist(), rel=1e-5)
 
 
 def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:

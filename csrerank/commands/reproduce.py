@@ -28,12 +28,13 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/matrix"), show_default=True, help="Where the cells go.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/matrix"), show_default=True, help="Where models and first-stage runs go.")
 @click.option("--device", help="torch device to rank on; training always takes cuda if there is one.  [default: cuda if there is one, else cpu]")
+@click.option("--cards", is_flag=True, help="Write each model's results into the model card in its directory.")
 @click.option("--dry-run", is_flag=True, help="List the cells with roughly estimated times, and write nothing.")
 @click.option("--tables", "only_tables", is_flag=True, help="Print the tables of the cells that are there; train and rank nothing.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def reproduce_command(
     collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, output: Path, work: Path, device: str | None,
-    translations: Path | None, dry_run: bool, only_tables: bool, quiet: bool,
+    translations: Path | None, cards: bool, dry_run: bool, only_tables: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, re-rank, score and test, and print the paper's tables.
 
@@ -54,13 +55,15 @@ def reproduce_command(
     )  # fmt: skip
     if dry_run and only_tables:
         raise InputError("--dry-run and --tables: one lists what would be made, the other prints what is there; give one")
+    if cards and (dry_run or only_tables):
+        raise InputError("--cards writes what was measured, which --dry-run and --tables do not do; leave one of them out")
     if only_tables:
         click.echo(job.tabled(matrix, output, work))
         return
     if dry_run:
         click.echo(job.listed(matrix, output, work))
         return
-    made = job.reproduce(matrix, output, work, cache=cache_folder(), quiet=quiet, say=lambda line: None if quiet else click.echo(line, err=True))
+    made = job.reproduce(matrix, output, work, cache=cache_folder(), cards=cards, quiet=quiet, say=lambda line: None if quiet else click.echo(line, err=True))
     click.echo(made.tables)
     if not quiet:
         click.echo(f"{made.computed} cells computed, {made.kept} kept", err=True)

@@ -36,6 +36,7 @@ from csrerank.training.objectives import OBJECTIVES
 @click.option("--freeze-layers", type=click.IntRange(min=0), default=0, show_default=True, help="Lower layers that stay as they are, with all embeddings.")
 @click.option("--distil", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share of the loss that follows the bi-encoder's cosines.")
 @click.option("--temperature", type=click.FloatRange(0, min_open=True), default=0.05, show_default=True, help="Of the bi-encoder's cosines in --distil.")
+@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.1, show_default=True, help="Of hidden states; attention has none.")
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: bf16 where the processor has it.")
 @click.option("--validation", help="Dataset whose topics choose the best step, as csrerank/en-qa/validation.  [default: none; the last step counts]")
 @click.option("--evaluate-every", type=click.IntRange(min=1), default=250, show_default=True, help="Steps between checkpoints, and validations.")
@@ -66,7 +67,7 @@ def train_command(dataset: str, base: str, output: Path, quiet: bool, **given: A
     settings = Settings(
         given["objective"], parse_shares(given["negatives"]), given["negatives_per_topic"], given["epochs"], given["topics"], given["batch"], given["learning_rate"],
         max_length=given["max_length"], query_tokens=given["query_tokens"], pooling=given["pooling"], layers=parse_layers(given["layers"]),
-        freeze_embeddings=not given["train_embeddings"], freeze_layers=given["freeze_layers"], distil=given["distil"], temperature=given["temperature"], precision=given["precision"],
+        freeze_embeddings=not given["train_embeddings"], freeze_layers=given["freeze_layers"], distil=given["distil"], temperature=given["temperature"], dropout=given["dropout"], precision=given["precision"],
         evaluate_every=given["evaluate_every"], patience=given["patience"], hold_out=not given["all_words"], seed=given["seed"],
     )  # fmt: skip
     inputs = Inputs(given["bm25_run"], given["dense_run"], given["encoder"], given["validation"], given["translations"])

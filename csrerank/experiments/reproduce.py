@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from csrerank.errors import InputError
 from csrerank.experiments import tables
 from csrerank.experiments.candidates import LISTED, candidates_path, depth, first_stage
+from csrerank.experiments.cards import check_card, write_results
 from csrerank.experiments.layout import MEASURE, Cell, Layout, cells, read_scores, scores_of, short_hash
 from csrerank.experiments.matrix import Ranker
 from csrerank.experiments.report import report
@@ -97,11 +98,27 @@ def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
         read_translations(matrix.translations)
 
 
-def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, quiet: bool = False, say: Callable[[str], None] = print) -> Made:
-    """Make every cell that is missing or whose inputs changed, and the tables of all. Killed at any moment, the same call goes on where it was."""
+def _check_cards(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
+    from csrerank.models.reranker import DEFAULT_MODEL
+
+    if matrix.collection in LISTED:
+        raise InputError(f"--cards: a card sets a model beside its first stage, and {matrix.collection}'s list has no order; leave --cards out")
+    for checkpoint in {checkpoint for checkpoint in checkpoints if checkpoint}:
+        if checkpoint == DEFAULT_MODEL:
+            raise InputError(f"--cards: {CHECKPOINT}{DEFAULT_MODEL} is the model that ships, whose card is fixed; leave --cards out, or name a directory")
+        check_card(Path(checkpoint))
+
+
+def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, cards: bool = False, quiet: bool = False, say: Callable[[str], None] = print) -> Made:
+    """Make every cell that is missing or whose inputs changed, and the tables of all. Killed at any moment, the same call goes on where it was.
+
+    :param cards: write each model's results into its model card.
+    """
     from csrerank.models.reranker import find_model
 
     planned, chosen = plan(matrix, work / "policies")
+    if cards:
+        _check_cards(matrix, [cell.system.checkpoint for cell in planned])
     layout, scale = Layout(runs, work, matrix.collection, matrix.scale), SCALES[matrix.scale]
     models = _by_model(planned)
     fixed = {training: Path(find_model(training.removeprefix(CHECKPOINT))) for training, _, _ in models if training.startswith(CHECKPOINT)}
@@ -115,6 +132,8 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, quiet: boo
                 ranker.make(cell)
                 computed += 1
                 say(f"{cell.name}: {MEASURE} {tables.mean(read_scores(scores_of(layout.run(cell)))):.4f}")
+        if cards:
+            write_results(directory, own, layout)
     size = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
     if size > LARGE:
         say(

@@ -25,7 +25,7 @@ def load_backbone(
     pooling: Pooling = "first",
     layers: Sequence[int] | None = None,
     seed: int = 1,
-    attention_dropout: float = 0.0,
+    dropout: float = 0.0,
 ) -> tuple[Any, Any]:
     """A sequence-classification model with one logit, float32, and its tokenizer, from an encoder checkpoint (directory, hub name, or ``default``).
 
@@ -33,7 +33,7 @@ def load_backbone(
     kept for the first token, for which it was trained, and fresh for the mean. ``config.csrerank`` says what was done.
 
     :param layers: the encoder layers to keep, in rising order; all by default. A mean layer that a checkpoint of ours ends with counts as head, not as encoder.
-    :param attention_dropout: 0 by default, because any other value rules out the fused attention kernel (seven times slower on a CPU).
+    :param dropout: of hidden states and in the head; attention has none, because it rules out the fused attention kernel (seven times slower on a CPU).
     :raises InputError: for a checkpoint that cannot be found or loaded, one of another family, a decoder, pickled weights, missing or misshapen weights, a
         tokenizer that lacks the padding token or does not fit, layers that the encoder lacks, an unknown pooling.
     """
@@ -51,7 +51,7 @@ def load_backbone(
         # What the checkpoint lacks is drawn from the global generator, before _fresh draws it again from ours.
         with torch.random.fork_rng(devices=[]):
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                directory, num_labels=1, problem_type=None, attention_probs_dropout_prob=attention_dropout, dtype=torch.float32, use_safetensors=True,
+                directory, num_labels=1, problem_type=None, attention_probs_dropout_prob=0.0, hidden_dropout_prob=dropout, dtype=torch.float32, use_safetensors=True,
                 ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(directory)

@@ -160,7 +160,8 @@ class Reranker:
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
+        bf16 = self.settings.precision == "bf16"
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), head_in_fp32(self.model, bf16):
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = self.model(**self._padded([inputs[row] for row in rows])).logits.float()
                 logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()

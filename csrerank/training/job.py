@@ -29,7 +29,7 @@ DOCPAIRS = 50  # of a topic's training pairs, how many are kept to draw from
 class Settings(NamedTuple):
     """How a checkpoint is trained. ``batch`` counts topics a step; ``negatives_per_topic`` documents beside the relevant one; ``topics`` how many at most,
     fixed by a hash; lengths in tokens; ``evaluate_every`` in steps, ``patience`` in evaluations without a better mean; ``distil`` is the share of the loss
-    that follows the bi-encoder's cosines at ``temperature``; ``freeze_layers`` lower layers stay as they are, with all embeddings."""
+    that follows the bi-encoder's cosines at ``temperature``; ``dropout`` is of hidden states, attention has none; ``freeze_layers`` lower layers stay as they are, with all embeddings."""
 
     objective: str = "pointwise"
     negatives: Shares = (("bm25", 1.0),)
@@ -48,6 +48,7 @@ class Settings(NamedTuple):
     freeze_layers: int = 0
     distil: float = 0.0
     temperature: float = 0.05
+    dropout: float = 0.1
     precision: str = "auto"
     evaluate_every: int = 250
     patience: int | None = None
@@ -220,9 +221,11 @@ def _hash(path: Path) -> str:
 
 
 def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
+    import torch
+
     from csrerank.models.backbones import load_backbone
 
-    model, tokenizer = load_backbone(base, settings.pooling, settings.layers, settings.seed)  # type: ignore[arg-type]
+    model, tokenizer = load_backbone(base, settings.pooling, settings.layers, settings.seed, settings.dropout)  # type: ignore[arg-type]
     if settings.max_length > tokenizer.model_max_length:
         raise InputError(
             f"--max-length {settings.max_length} is more than the encoder's {tokenizer.model_max_length} tokens; give {tokenizer.model_max_length} or less"
@@ -236,6 +239,8 @@ def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
         model.base_model.embeddings.requires_grad_(False)
     for layer in model.base_model.encoder.layer[: settings.freeze_layers]:
         layer.requires_grad_(False)
+    if not torch.cuda.is_available():
+        model.set_attn_implementation("eager")  # on a CPU the fused kernel's backward pass takes twice as long
     return model, PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
 
 
