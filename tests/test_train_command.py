@@ -229,6 +229,12 @@ def test_killed_and_gone_on_with(home: Path, encoder: Path, whole: Path, command
     assert weights(late) == weights(whole) and not (late / "checkpoints").exists()
 
 
+def test_a_process_that_prepares_batches_changes_nothing(home: Path, encoder: Path, whole: Path, commands: Commands, tmp_path: Path) -> None:
+    output = tmp_path / "model"
+    commands.run(*arguments(home, encoder, output, "--loaders", 1))
+    assert weights(output) == weights(whole)
+
+
 @pytest.mark.slow
 def test_killed_at_random_moments(home: Path, encoder: Path, whole: Path, commands: Commands, tmp_path: Path) -> None:
     """Again and again, until it is through."""

@@ -81,8 +81,12 @@ class Trained(NamedTuple):
         return f"{self.output}: {self.steps} steps" + (f"; kept step {self.best_step}, validation RR@10: {tracks}" if tracks else "")
 
 
-def train(dataset_id: str, base: str | Path, output: str | Path, settings: Settings, inputs: Inputs = Inputs(), *, cache: Path, quiet: bool = False) -> Trained:  # noqa: B008 - immutable
+def train(
+    dataset_id: str, base: str | Path, output: str | Path, settings: Settings, inputs: Inputs = Inputs(), *, cache: Path, loaders: int = 0, quiet: bool = False,  # noqa: B008 - immutable
+) -> Trained:  # fmt: skip
     """Train a cross-encoder from ``base`` (an encoder's directory or hub name) on ``dataset_id`` and write it to ``output``.
+
+    :param loaders: processes beside this one that prepare batches; what is learnt is the same.
 
     Under ``torchrun`` the processes share each batch, in the order in which one process would see it. Raises ``InputError`` for bad settings, and where ``output``
     holds something else than an unfinished training by the same settings.
@@ -90,7 +94,7 @@ def train(dataset_id: str, base: str | Path, output: str | Path, settings: Setti
     started = datetime.now(UTC)
     output = Path(output).absolute()  # checkpoints name each other
     _check(dataset_id, settings, inputs)
-    arguments = trainer.arguments(output, settings, bool(inputs.validation), quiet)
+    arguments = trainer.arguments(output, settings, bool(inputs.validation), quiet, loaders)
     with arguments.main_process_first(local=False, desc="first-stage runs and lexicons"):
         collection = _collection(dataset_id, settings, inputs, quiet)
         for name in collection.policy.lexicons():

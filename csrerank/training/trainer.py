@@ -27,8 +27,8 @@ def processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))  # torchrun's; it tells how many processes share the work, and changes no result
 
 
-def arguments(output: Path, settings: "Settings", validated: bool, quiet: bool) -> Any:
-    """Trainer's arguments for a training into ``output``."""
+def arguments(output: Path, settings: "Settings", validated: bool, quiet: bool, loaders: int = 0) -> Any:
+    """Trainer's arguments for a training into ``output``, with ``loaders`` processes that prepare batches (0: the training process itself)."""
     import torch
     from transformers import TrainingArguments
 
@@ -43,7 +43,7 @@ def arguments(output: Path, settings: "Settings", validated: bool, quiet: bool) 
         output_dir=str(output / CHECKPOINTS), per_device_train_batch_size=settings.batch // processes(), num_train_epochs=1, learning_rate=settings.learning_rate,
         warmup_steps=settings.warmup, weight_decay=settings.weight_decay, lr_scheduler_type="linear", seed=settings.seed, data_seed=settings.seed,
         bf16=resolve_precision(settings.precision, device) == "bf16", logging_steps=min(25, settings.evaluate_every), save_strategy="steps", save_steps=settings.evaluate_every, save_total_limit=2,
-        report_to=[], disable_tqdm=quiet or not sys.stderr.isatty(), dataloader_pin_memory=False, dataloader_drop_last=True, remove_unused_columns=False,
+        report_to=[], disable_tqdm=quiet or not sys.stderr.isatty(), dataloader_pin_memory=False, dataloader_drop_last=True, dataloader_num_workers=loaders, remove_unused_columns=False,
         use_cpu=device.type == "cpu", ddp_backend="gloo" if device.type == "cpu" and processes() > 1 else None, ddp_find_unused_parameters=False,
         # Processes have different numbers of parts, so they must not meet at each forward pass; and they wait for runs and validations, which take hours.
         ddp_broadcast_buffers=False, ddp_timeout=_PATIENCE, logging_nan_inf_filter=False, **evaluating,
