@@ -358,12 +358,13 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path: Path, toy_en
         ({"device": "nothing"}, "--device nothing: torch has no such device"),
         ({"base": tmp_path / "none"}, "no encoder there"),
         ({"stages": ("dense",), "encoder": tmp_path / "none"}, "no bi-encoder there for dense candidates"),
+        ({"encoder": tmp_path / "none"}, "no bi-encoder there for trainings to learn from"),
         ({"systems": ("fine-tuning",), "translations": broken}, "broken.jsonl:1: each line is one object"),
         ({"systems": (f"model:{tmp_path}",)}, "no config.json in this directory"),
         ({"systems": ("model:some/hub",)}, "no such directory"),
     ):
         with pytest.raises(InputError, match=told):
-            reproduce.plan(_matrix(**{"base": toy_encoder, "tracks": ("en-en",), **changes}), tmp_path / "policies")
+            reproduce.plan(_matrix(**{"base": toy_encoder, "encoder": toy_encoder, "tracks": ("en-en",), **changes}), tmp_path / "policies")
 
 
 def test_a_dry_run_counts_what_is_there_to_count(tmp_path: Path, toy_encoder: Path) -> None:
@@ -465,7 +466,7 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
         said = capsys.readouterr().err
         assert ended.value.code == 2 and told in said and said.count("\n") == 1, said
     where = ("--work", tmp_path / "work", "--output", tmp_path / "runs", "--first-stage", "oracle", "--seeds", "1,2")
-    done = cli("reproduce", "--dry-run", "--base", toy_encoder, *where)
+    done = cli("reproduce", "--dry-run", "--base", toy_encoder, "--encoder", toy_encoder, *where)
     assert done.returncode == 0 and done.stdout.count("train ") == 4 and done.stdout.count("rerank ") == 48 and "48 cells, about" in done.stdout
     assert not list(tmp_path.iterdir())  # neither policies nor folders
 

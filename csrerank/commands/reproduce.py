@@ -24,6 +24,11 @@ from csrerank.experiments.tracks import COLLECTIONS
     "--scale", type=click.Choice(list(SCALES)), default="small", show_default=True, help="small: 300 topics, 50 candidates, 10,000 questions to train on."
 )
 @click.option("--base", type=click.Path(path_type=Path), help="Encoder to start from.  [default: what scripts/build_encoder made]")
+@click.option(
+    "--encoder",
+    type=click.Path(path_type=Path),
+    help="Bi-encoder for dense candidates and for trainings to learn from.  [default: what scripts/build_encoder made]",
+)
 @click.option("--translations", type=click.Path(path_type=Path), help="For fine-tuning: the training texts translated, as csrerank train takes them.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("runs/matrix"), show_default=True, help="Where the cells go.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/matrix"), show_default=True, help="Where models and first-stage runs go.")
@@ -33,7 +38,7 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.option("--tables", "only_tables", is_flag=True, help="Print the tables of the cells that are there; train and rank nothing.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def reproduce_command(
-    collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, output: Path, work: Path, device: str | None,
+    collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, encoder: Path | None, output: Path, work: Path, device: str | None,
     translations: Path | None, cards: bool, dry_run: bool, only_tables: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, re-rank, score and test, and print the paper's tables.
@@ -51,7 +56,7 @@ def reproduce_command(
     matrix = job.Matrix(
         collection, job.names(systems, "--systems"), job.seeds(seeds), job.names(tracks, "--tracks") if tracks is not None else None,
         job.names(first_stage, "--first-stage"), scale, base or cache_folder() / "encoder", device, translations,
-        cache_folder() / "encoder",
+        encoder or cache_folder() / "encoder",
     )  # fmt: skip
     if dry_run and only_tables:
         raise InputError("--dry-run and --tables: one lists what would be made, the other prints what is there; give one")
