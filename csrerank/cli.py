@@ -49,7 +49,9 @@ def say(message: str) -> None:
 @click.option("--max-length", default=512, show_default=True, help="Tokens of query and passage together; the passage is cut.")
 @click.option("--query-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens of the query; what is longer is cut.")
 @click.option(
-    "--batch-tokens", type=click.IntRange(min=1), default=8192, show_default=True, help="Tokens in a batch, padding included; halves when memory runs out."
+    "--batch-tokens",
+    type=click.IntRange(min=1),
+    help="Tokens in a batch, padding included; halves when memory runs out.  [default: 2048 on a CPU, 8192 on a GPU]",
 )
 @click.option("--window", type=int, help="MaxP: score passages longer than this many tokens in windows; the best counts.")
 @click.option("--stride", type=int, help="MaxP: tokens from one window's start to the next's.  [default: half of --window]")

@@ -387,25 +387,28 @@ def test_cut_texts_are_counted(place: Path, demo: Any, load: Callable[..., Any])
 
 
 class Small:
-    """A model for which there is memory for so many tokens at once."""
+    """Computes for a re-ranker where there is memory for so many tokens at once."""
 
     def __init__(self, model: Any, tokens: int, error: type[Exception]) -> None:
-        self.model, self.tokens, self.error, self.refused, self.sizes = model, tokens, error, 0, list[int]()
+        self.tokens, self.error, self.refused, self.sizes = tokens, error, 0, list[int]()
+        self.compute = model._engine.logits
+        model.__dict__["_engine"] = self
 
-    def __call__(self, input_ids: Any, **tensors: Any) -> Any:
-        if input_ids.numel() > self.tokens:
+    def logits(self, rows: Any) -> Any:
+        tokens = sum(len(row.ids) for row in rows)
+        if tokens > self.tokens:
             self.refused += 1
             raise self.error("out of memory")
-        self.sizes.append(input_ids.numel())
-        return self.model(input_ids=input_ids, **tensors)
+        self.sizes.append(tokens)
+        return self.compute(rows)
 
 
 def test_batches_halve_when_memory_runs_out(place: Path, demo: Any, load: Callable[..., Any]) -> None:
     import torch
 
     _, expected = of_demo(place, demo, load())
-    model = load()
-    model.model = small = Small(model.model, 1500, torch.OutOfMemoryError)
+    model = load(batch_tokens=8192)
+    small = Small(model, 1500, torch.OutOfMemoryError)
     report, run = of_demo(place, demo, model, "small.trec")
     assert small.refused == 3 and max(small.sizes) <= 1024, "8192, 4096 and 2048 are too many"
     assert [ranking.docs for ranking in run] == [ranking.docs for ranking in expected] and report.pairs == 54
@@ -414,7 +417,7 @@ def test_batches_halve_when_memory_runs_out(place: Path, demo: Any, load: Callab
     assert report.budget_halvings == 3 and "the batch budget was halved 3 times" in report.summary("x")
     for tokens, error, raised in ((50, torch.OutOfMemoryError, InputError), (1500, RuntimeError, RuntimeError)):  # not even one pair fits; another failure
         model = load()
-        model.model = Small(model.model, tokens, error)
+        Small(model, tokens, error)
         with pytest.raises(raised, match="memory"):
             of_demo(place, demo, model, "never.trec")
     assert not list(place.glob("*never*"))

@@ -745,7 +745,7 @@ def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
     for hook in hooks:
         hook.remove()
     scores = Reranker(model, tokenizer, Scoring(48, 24, precision="bf16"), device="cpu").score("the whale", batch[0].passages)
-    assert logits[0].tolist() == pytest.approx(scores.tolist(), rel=1e-5)
+    assert logits[0].tolist() == pytest.approx(scores.tolist(), rel=2**-6)  # the layers are in bf16, and rounded elsewhere
 
 
 def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:

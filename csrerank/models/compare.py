@@ -152,7 +152,7 @@ def _speed(reranker: Reranker, texts: Mapping[str, Sequence[str]], seconds: floa
     tokens = reranker.settings.max_length
     words = [word for of_lang in texts.values() for text in of_lang for word in text.split()]
     text = " ".join(islice(cycle(words), tokens))  # a word gives a piece or more
-    pairs = _CPU_PAIRS if reranker.device.type == "cpu" else max(1, reranker.settings.batch_tokens // tokens)
+    pairs = _CPU_PAIRS if reranker.device.type == "cpu" else max(1, (reranker.settings.batch_tokens or 0) // tokens)
     rates: list[float] = []
     reranker.score(text, [text] * pairs)
     end = time.perf_counter() + seconds

@@ -11,9 +11,11 @@ import numpy as np
 
 from csrerank.errors import InputError
 from csrerank.models.batching import Encoded, PairEncoder, batches
+from csrerank.models.engine import Engine
 
 DEFAULT_MODEL = "default"
 PRECISIONS = ("auto", "fp32", "bf16")
+BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
 Candidate = TypeVar("Candidate")
 
 
@@ -42,11 +44,12 @@ class Windows(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """How pairs are scored: ``max_length`` and ``query_tokens`` in tokens, ``batch_tokens`` in padded tokens a batch, ``windows`` for MaxP or None."""
+    """How pairs are scored: ``max_length`` and ``query_tokens`` in tokens, ``batch_tokens`` in padded tokens a batch (None: what suits the device), ``windows`` for
+    MaxP or None."""
 
     max_length: int = 512
     query_tokens: int = 64
-    batch_tokens: int = 8192
+    batch_tokens: int | None = None
     precision: str = "auto"
     windows: Windows | None = None
 
@@ -65,7 +68,10 @@ class Reranker:
         limit = position_limit(model, tokenizer)
         if settings.max_length > limit:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
-        self.settings = settings._replace(precision=resolve_precision(settings.precision, self.device))
+        self.settings = settings._replace(
+            precision=resolve_precision(settings.precision, self.device),
+            batch_tokens=settings.batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "cuda"],
+        )
         self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
         room = settings.max_length - settings.query_tokens - self.encoder.special
         if settings.windows and settings.windows.size > room:
@@ -128,7 +134,7 @@ class Reranker:
             return np.zeros(0, np.float32)
         inputs, owners = self.encoder.encode(queries, passages, self.settings.windows.spans if self.settings.windows else None)
         owner = np.array(owners)
-        budget, longest = self.settings.batch_tokens, max(len(row.ids) for row in inputs)
+        budget, longest = self.settings.batch_tokens or 0, max(len(row.ids) for row in inputs)
         while True:
             try:
                 logits = self._forward(inputs, owner, budget, advance)
@@ -160,10 +166,10 @@ class Reranker:
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
-        bf16 = self.settings.precision == "bf16"
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), head_in_fp32(self.model, bf16):
+        compute = self._engine.logits if self._engine else self._padded_logits
+        with torch.inference_mode():
             for rows in batches([len(row.ids) for row in inputs], budget):
-                output = self.model(**self._padded([inputs[row] for row in rows])).logits.float()
+                output = compute([inputs[row] for row in rows])
                 logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()
                 finished += len(rows)
                 if advance is not None:  # windows of one pair are spread over batches: report in proportion
@@ -172,6 +178,19 @@ class Reranker:
         if not np.isfinite(logits).all():
             raise InputError("the model gave a score that is not a number; the checkpoint is damaged, or needs --precision fp32")
         return logits
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        """What computes the logits where it can; it takes the weights as they are at first use."""
+        return Engine(self.model, self.settings.precision == "bf16") if self.device.type == "cpu" and Engine.serves(self.model) else None
+
+    def _padded_logits(self, rows: list[Encoded]) -> Any:
+        """Logits by the model's own code: float32 [rows, labels]."""
+        import torch
+
+        bf16 = self.settings.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), head_in_fp32(self.model, bf16):
+            return self.model(**self._padded(rows)).logits.float()
 
     def _padded(self, rows: list[Encoded]) -> dict[str, Any]:
         import torch
@@ -234,7 +253,7 @@ def directory_hash(directory: Path) -> str:
     """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model", ".txt"):
+        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json":  # which tells when, too
             with path.open("rb") as file:
                 digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -262,7 +281,7 @@ def resolve_precision(precision: str, device: Any) -> str:
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
     fast = (
-        torch.cuda.is_bf16_supported()
+        torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"
         else device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _cpu_has_bf16()
     )

@@ -1,0 +1,73 @@
+"""The engine that scores without padding, held to the models' own code."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from csrerank.models.engine import FAMILIES, Engine
+
+# Lengths that repeat and lengths that do not, queries and passages cut, an empty passage.
+QUERIES = ["the whale", "mountains sleep", "why do whales sleep in the night and not in the day", "stone"] * 5
+PASSAGES = ["whale sleep", "12 mountains and a whale", "", "stone " * 60, "the night"] * 4
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    from toy.encoders import build_encoder
+
+    folder = tmp_path_factory.mktemp("encoders")
+    return {kind: build_encoder(folder / kind, kind) for kind in ("xlm-r", "mbert", "mdeberta")}
+
+
+def scores(directory: Path, precision: str, engine: bool, pooling: str = "mean", layers: Any = None, labels: int = 1) -> np.ndarray:
+    import torch
+
+    from csrerank.models.backbones import load_backbone
+    from csrerank.models.reranker import Reranker, Settings
+
+    model, tokenizer = load_backbone(directory, pooling, layers)  # type: ignore[arg-type]
+    if labels == 2:
+        head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
+        wider = torch.nn.Linear(head.in_features, 2)
+        torch.nn.init.normal_(wider.weight, generator=torch.Generator().manual_seed(5))
+        torch.nn.init.zeros_(wider.bias)
+        if head is model.classifier:
+            model.classifier = wider
+        else:
+            model.classifier.out_proj = wider
+    # Trained weights are no longer the mean's zeros.
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weights in model.base_model.encoder.parameters():
+            weights.add_(0.05 * torch.randn(weights.shape, generator=generator))
+    reranker = Reranker(model, tokenizer, Settings(48, 10, batch_tokens=200, precision=precision), device="cpu")
+    if not engine:
+        reranker.__dict__["_engine"] = None
+    return reranker.score_pairs(QUERIES, PASSAGES)
+
+
+@pytest.mark.parametrize("kind", ["xlm-r", "mbert"])
+@pytest.mark.parametrize(("pooling", "layers", "labels"), [("first", None, 1), ("mean", None, 1), ("first", (0,), 1), ("first", None, 2)])
+def test_the_engine_gives_the_models_scores(kind: str, pooling: str, layers: Any, labels: int, encoders: dict[str, Path]) -> None:
+    own, ours = (scores(encoders[kind], "fp32", engine, pooling, layers, labels) for engine in (False, True))
+    assert np.ptp(own) > 0.05  # there is something to get wrong
+    assert np.abs(own - ours).max() <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["xlm-r", "mbert"])
+def test_bf16_is_as_near_as_the_models_own(kind: str, encoders: dict[str, Path]) -> None:
+    exact = scores(encoders[kind], "fp32", True)
+    errors = [np.abs(scores(encoders[kind], "bf16", engine) - exact).max() for engine in (False, True)]
+    assert 0 < errors[1] <= 3 * errors[0], errors
+
+
+def test_it_serves_what_it_computes(encoders: dict[str, Path]) -> None:
+    from csrerank.models.backbones import load_backbone
+
+    served = {kind: Engine.serves(load_backbone(directory)[0]) for kind, directory in encoders.items()}
+    assert served == {"xlm-r": True, "mbert": True, "mdeberta": False} and "deberta-v2" not in FAMILIES
+    model, _ = load_backbone(encoders["mbert"])
+    model.config.is_decoder = True
+    assert not Engine.serves(model)
