@@ -42,8 +42,12 @@ def test_the_papers_pairs() -> None:
         query, document = track.name.split("-")
         assert {query, document} <= seen if track.group.endswith(" seen") else {query, document} & unseen, track
         assert (query == document) == track.group.startswith("MoIR")
-    with pytest.raises(InputError, match="no such track in the paper's tables"):
+    with pytest.raises(InputError, match="xquad-r has no such track"):
         tracks("xquad-r", ["en-xx"])
+    others = tracks("xquad-r", ["de-zh", "ru-en", "zh-en", "en-en"])  # the paper's first, then others of the collection
+    assert [(track.name, track.group) for track in others] == [
+        ("en-en", "MoIR seen"), ("de-zh", "CLIR unseen"), ("ru-en", "CLIR seen"), ("zh-en", "CLIR unseen"),
+    ]  # fmt: skip
 
 
 def test_every_track_is_a_dataset() -> None:
@@ -185,6 +189,12 @@ def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: Trainings, qu
     config.write_text(config.read_text().replace('"hidden_dropout_prob": 0.1', '"hidden_dropout_prob": 0.2') + " ")
     changed = go()
     assert changed.computed == 3
+    assert "| ml-cs | en | en de | " in made.tables  # English documents, asked for in two languages
+    # A seed that is not there yet: its cell counts as not run.
+    away = scores_of(place.run(cell)).rename(tmp_path / "scores")
+    partly = reproduce.tabled(_matrix(), runs, work)
+    assert "count as not run: ml-cs en-de (1 of 2)." in partly and "| ml-cs | en-de | " not in partly and "| ml-cs | de-en | " in partly
+    away.rename(scores_of(place.run(cell)))
     # A dry run says the same: all there, and nothing is written.
     before = sorted(tmp_path.rglob("*"))
     assert reproduce.listed(_matrix(), runs, work).count(": there") == 16
@@ -308,6 +318,10 @@ def test_files_are_apart_by_collection() -> None:
     assert one.unfinished(cell, "k") != one.unfinished(cell, "l") and one.model("ml-cs", False, 1, "k") != one.model("ml-cs", False, 1, "l")
 
 
+def test_a_seed_counts_once() -> None:
+    assert reproduce.seeds("1,01,2") == (1, 2)
+
+
 def test_a_models_name_is_what_it_is_trained_from() -> None:
     made_from = {"dataset": "csrerank/en-qa/train/policy:/here/ml-cs-0.25.yaml/seed-1", "policy": "f1", "versions": {"torch": "2.7+cpu"}}
     key = reproduce.model_key(made_from)
@@ -429,6 +443,19 @@ def test_p_values_are_those_of_the_t_test_corrected_over_the_table() -> None:
     assert {"en-en", "de-de", "ru-ru", "ar-ar"} <= set(SMALL["xquad-r"])
 
 
+def test_a_sweep_is_by_p() -> None:
+    at = {name: [{"1": value}] for name, value in (("ml-cs", 0.5), ("ml-cs@1", 0.25), ("ml-cs@.25", 0.75))}
+    found = {(name, "a"): scores for name, scores in at.items()}
+    lines = tables.sweep_table(found, ["zero-shot", *at], [Track("a", "a", "CLIR seen")])
+    assert lines[2:5] == ["| ml-cs | 0.25 | 75.0 |", "| ml-cs | 0.5 | 50.0 |", "| ml-cs | 1 | 25.0 |"]
+    assert tables.sweep_table(found, ["zero-shot", "ml-cs"], [Track("a", "a", "CLIR seen")]) == []
+
+
+def test_topics_of_another_scale_are_one_line() -> None:
+    with pytest.raises(InputError, match="topic '2' of the cells is not one of the track's"):
+        tables.differences(FOUND, ["ml-cs"], [Track("a", "a", "CLIR seen")], {"a": {"1": "article"}})
+
+
 def test_overlap_counts_words_shared_with_the_relevant_documents() -> None:
     assert tables.overlap_kind({"a", "b"}, {"c"}) == "none"
     assert tables.overlap_kind({"a", "b", "c"}, {"a", "b", "c"}) == "1 to 3"
@@ -454,6 +481,7 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
         (["--systems", "nothing"], "--systems nothing: known are"),
         (["--tracks", "en-xx"], "no such track"),
         (["--seeds", "a"], "whole numbers"),
+        (["--seeds", "1,4294967296"], "give 0 to 4294967295"),
         (["--first-stage", "bm25"], "known are dense, oracle"),
         (["--collection", "mmarco"], "mMARCO has its own candidates"),
         (["--systems", ","], "--systems is empty"),
@@ -500,7 +528,7 @@ def test_cards_get_the_results(demo_matrix: Trainings, quick_run: list[Any], tmp
     place = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy")
     (cell,) = cells(systems([f"model:{model}"], tmp_path), [1], [DEMO[1]], ["oracle"])
     means = [tables.mean(read_scores(scores_of(run))) for run in (place.first_stage(DEMO[1], "oracle"), place.run(cell))]
-    assert f"| en-de | oracle | {means[0]:.4f} | {means[1]:.4f} |\n" in card
+    assert f"| model:{model} | en-de | oracle | {means[0]:.4f} | {means[1]:.4f} |\n" in card
     section = card.index("## Results")
     assert card.index("## Limits") > section and card[:section] + card[card.index("## Limits") :] == plain
     go()

@@ -150,6 +150,8 @@ def test_consistency_of_hand_counted_topics() -> None:
     }
     # Ranks with 4 documents looked at: a 1 3 5, b 2 2 5. RR@2: a 1 0 0, b 1/2 1/2 0. Variances: 8/3, 2; 2/9, 1/18.
     assert consistency(runs, qrels, 4, 2) == pytest.approx(Consistency(2, (8 / 3 + 2) / 2, 3.5, (2 / 9 + 1 / 18) / 2, 0.75))
+    # A topic that no run has says nothing.
+    assert consistency(runs, {**qrels, "other": judged("en1")}, 4, 2) == consistency(runs, qrels, 4, 2)
     # RR never looks further than the ranks do.
     assert consistency(runs, qrels, 4, 100) == consistency(runs, qrels, 4, 4)
     assert consistency({"en": runs["en"], "de": runs["en"]}, qrels) == Consistency(2, 0, 0, 0, 0)

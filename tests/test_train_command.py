@@ -155,14 +155,14 @@ def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
     assert record["made from"]["dataset"] == f"csrerank/msmarco/train/policy:{home / 'mine.yaml'}" and record["made from"]["base"] == directory_hash(encoder)
     assert record["made from"]["settings"]["batch"] == 4 and record["steps"] == record["kept step"] == 36 and record["resumed at step"] == 0
     assert sum(record["negatives drawn"].values()) == 6 * TOPICS * 3 and set(record["negatives drawn"]) == {"bm25", "docpairs", "random"}
-    assert set(record["SHA-256"]) == {"topics", "judgements", "documents"} and record["precision"] == "fp32" and record["processes"] == 1
+    assert set(record["made from"]["SHA-256"]) == {"topics", "judgements", "documents"} and record["precision"] == "fp32" and record["processes"] == 1
     assert record["licences of the lexicons"] == ["CC0"] and record["policy"]["name"] == "mine"
 
     card = (whole / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\npipeline_tag: text-ranking\n") and "base_model" not in card and "license: other\nlanguage:\n- de\n- en\n---" in card
     shares = {name: count / (6 * TOPICS * 3) for name, count in record["negatives drawn"].items()}
     for said in (
-        "| policy | mine; seed 2023 |", record["SHA-256"]["documents"], "| lexicons | toy |", "CC0", "| licence | other: that of the base and of all that it was trained on, the texts of csrerank/msmarco/train, the lexicons (CC0) |",
+        "| policy | mine; seed 2023 |", record["made from"]["SHA-256"]["documents"], "| lexicons | toy |", "CC0", "| licence | other: that of the base and of all that it was trained on, the texts of csrerank/msmarco/train, the lexicons (CC0) |",
         f"bm25 {shares['bm25']:.2f}", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32",
     ):  # fmt: skip
         assert said in card, said
@@ -332,6 +332,8 @@ def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
         (["--negatives", "docpairs"], "csrerank/demo/en-en has no docpairs; take other --negatives"),
         (["--negatives", "dense"], "no bi-encoder there; make the default one with scripts/build_encoder, or give another directory with --encoder"),
         (["--distil", "0.5"], "no bi-encoder there"),
+        (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-0"], "csrerank/en-qa/train/ml-cs/epoch-0: names one epoch, and training switches anew in each; leave /epoch-0 out"),
+        (["--encoder", "e5"], "--encoder e5 is given, but neither --distil nor --negatives dense reads it; ask for one of these, or leave it out"),
         (["--bm25-run", "no.trec"], "--bm25-run is given, but --negatives takes none from it; add bm25 there, or leave the run out"),
         (["--dataset", "csrerank/no-such"], "unknown dataset 'csrerank/no-such'"),
         (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-3"], "csrerank/en-qa/train/ml-cs/epoch-3: names one epoch, and training switches anew in each; leave /epoch-3 out"),

@@ -175,7 +175,8 @@ def consistency(runs: "Mapping[str, Iterable[TopicRun]]", qrels: Qrels, cutoff: 
     """How much depends on the language of the question: variance and range of the first relevant document's rank, and of RR, over runs of parallel topics.
 
     All runs rank the same documents for the same topic ids and qrels, each asked in one language. Languages are all there are, so the variance divides by
-    their number. Not in the top ``cutoff``, or the topic not in the run: rank ``cutoff`` + 1. Topics without relevant documents are left out. The measure is
+    their number. Not in the top ``cutoff``, or the topic not in the run: rank ``cutoff`` + 1. Topics without relevant documents are left out, and those that no run
+    has. The measure is
     ours; Yang, Jiang and Baldwin's mean rank correlation (arXiv 2509.06195) compares whole rankings of parallel topics, whatever is relevant.
 
     :param runs: language of the question -> run
@@ -186,13 +187,17 @@ def consistency(runs: "Mapping[str, Iterable[TopicRun]]", qrels: Qrels, cutoff: 
     _check_cutoff(rr_cutoff)
     relevant = relevant_of(qrels)
     ranks: dict[str, list[int]] = {topic: [] for topic in relevant}
+    asked: set[str] = set()
     for lang, run in runs.items():
         tops = tops_of(run, cutoff)
         if not tops.keys() & qrels.keys():
             raise InputError(f"the run of questions in {lang} has no topic of the qrels; give runs of the same parallel topics")
         for topic, docs in relevant.items():
             ranks[topic].append(next((rank for rank, doc in enumerate(tops.get(topic, ()), 1) if doc in docs), cutoff + 1))
-    found = np.array(list(ranks.values()), dtype=np.float64)
+        asked |= tops.keys()
+    if not asked & ranks.keys():
+        raise InputError("no run has a topic with a relevant document; give the qrels that belong to the runs")
+    found = np.array([values for topic, values in ranks.items() if topic in asked], dtype=np.float64)
     spreads = [spread(values, axis=1).mean() for values in (found, np.where(found <= min(cutoff, rr_cutoff), 1 / found, 0)) for spread in (np.var, np.ptp)]
     return Consistency(len(found), *map(float, spreads))
 

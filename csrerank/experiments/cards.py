@@ -27,7 +27,7 @@ def write_results(directory: Path, measured: Sequence[Cell], layout: Layout) -> 
     check_card(directory)
     scale, card = SCALES[layout.scale], directory / "README.md"
     rows = [
-        f"| {cell.track.name} | {cell.stage} | {tables.mean(read_scores(scores_of(layout.first_stage(cell.track, cell.stage)))):.4f} | "
+        f"| {cell.system.name} | {cell.track.name} | {cell.stage} | {tables.mean(read_scores(scores_of(layout.first_stage(cell.track, cell.stage)))):.4f} | "
         f"{tables.mean(read_scores(scores_of(layout.run(cell)))):.4f} |"
         for cell in measured
     ]
@@ -35,7 +35,7 @@ def write_results(directory: Path, measured: Sequence[Cell], layout: Layout) -> 
         [
             "## Results", "",
             f"{MEASURE} on {layout.collection}, {scale.topics or 'all'} topics, {depth(layout, scale)} candidates (`csrerank reproduce --scale {layout.scale}`).", "",
-            "| topics–documents | candidates | first stage | re-ranked |", "|---|---|---|---|", *rows, "", "",
+            "| system | topics–documents | candidates | first stage | re-ranked |", "|---|---|---|---|---|", *rows, "", "",
         ]
     )  # fmt: skip
     text = _SECTION.sub("", card.read_text(encoding="utf-8"))

@@ -22,7 +22,7 @@ from csrerank.experiments.tracks import tracks as tracks_named
 from csrerank.training.job import Inputs, Settings, identity, train
 
 TRAINING = {"xquad-r": "csrerank/en-qa/train", "mmarco": "csrerank/msmarco/train"}
-VALIDATION = {"xquad-r": "csrerank/en-qa/validation", "mmarco": "csrerank/en-qa/validation"}
+VALIDATION = {"xquad-r": "csrerank/en-qa/validation", "mmarco": "csrerank/en-qa/paragraphs/validation"}
 STAGES = ("dense", "oracle")  # the headline, and the paper's English candidate list
 # Every system of a collection is trained alike: chosen on validation articles (docs/results.md), never on test topics.
 _SENTENCES = Settings(
@@ -30,7 +30,7 @@ _SENTENCES = Settings(
     learning_rate=3e-4, dropout=0.0, freeze_layers=6, max_length=128, evaluate_every=625,
 )  # fmt: skip
 # The paper's objective and kind of negatives; passages are longer than sentences. Not tried: it takes MS MARCO and a GPU.
-_PASSAGES = Settings(objective="pointwise", negatives=(("docpairs", 0.75), ("random", 0.25)), batch=8, learning_rate=1e-4, max_length=256)
+_PASSAGES = Settings(objective="pointwise", negatives=(("docpairs", 0.75), ("random", 0.25)), batch=8, learning_rate=1e-4, max_length=256, evaluate_every=2500)
 SETTINGS = {"xquad-r": _SENTENCES, "mmarco": _PASSAGES}
 QUESTIONS, TOPICS = {"xquad-r": 13_149, "mmarco": 502_939}, {"xquad-r": 1_190, "mmarco": 6_980}  # to train on, and judged: for --dry-run
 SECONDS_A_STEP, PAIRS_A_SECOND = 1.2, 150.0  # two cores, 12 layers: rough, for --dry-run
@@ -209,6 +209,8 @@ def _trained(matrix: Matrix, training: str, translated: bool, seed: int, layout:
     directory = _directory(matrix, training, translated, seed, layout)
     if not (directory / "config.json").exists():
         dataset, settings, inputs = training_id(matrix, training, seed), settings_of(matrix, seed), inputs_of(matrix, translated)
+        if directory.exists():
+            say(f"{directory}: going on with an unfinished training; delete it to begin anew")
         say(train(dataset, matrix.base, directory, settings, inputs, cache=cache, quiet=quiet).summary())
     return directory
 
@@ -277,4 +279,7 @@ def seeds(text: str) -> tuple[int, ...]:
     found = names(text, "--seeds")
     if not all(part.isdecimal() for part in found):
         raise InputError(f"--seeds {text}: give whole numbers with commas between them")
-    return tuple(map(int, found))
+    numbers = tuple(dict.fromkeys(map(int, found)))
+    if max(numbers) >= 2**32:
+        raise InputError(f"--seeds {text}: give 0 to {2**32 - 1}")
+    return numbers

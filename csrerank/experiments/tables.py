@@ -93,7 +93,7 @@ def _shown(cell: Scores | None, seeds: Sequence[Scores] | None) -> str:
 def differences(
     found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None], baseline: str = BASELINE
 ) -> list[Difference]:
-    """Every system against ``baseline``, on every track and on every group averaged by topic; p corrected over all of these.
+    """Every system against ``baseline``, on every track, and averaged by topic on every group and on all tracks; p corrected over all of these.
 
     What is corrected is the t-test over clusters: a randomisation test's p has a floor (1 in its draws), which a correction over many would lift above any level.
 
@@ -102,6 +102,8 @@ def differences(
     made: dict[tuple[str, str], Comparison] = {}
     groups = {group: [track.name for track in tracks if track.group == group] for group in GROUPS}
     parts = {**{track.name: [track.name] for track in tracks}, **{f"{group} average": names for group, names in groups.items() if len(names) > 1}}
+    if sum(bool(names) for names in groups.values()) > 1:
+        parts["average of all"] = [track.name for track in tracks]
     for system in systems:
         if system in (baseline, FIRST_STAGE):
             continue
@@ -115,7 +117,12 @@ def differences(
 
 
 def _of(clusters: Mapping[str, str] | None, scores: Scores) -> dict[str, str] | None:
-    return {topic: clusters[topic] for topic in scores} if clusters else None
+    if not clusters:
+        return None
+    odd = next((topic for topic in scores if topic not in clusters), None)
+    if odd is not None:
+        raise InputError(f"topic {odd!r} of the cells is not one of the track's at this scale; make the cells anew with csrerank reproduce")
+    return {topic: clusters[topic] for topic in scores}
 
 
 def shown_p(p: float) -> str:
@@ -137,9 +144,14 @@ def difference_table(found: Sequence[Difference]) -> list[str]:
     return [*lines, ""]
 
 
+def moir(tracks: Sequence[Track]) -> list[str]:
+    """The tracks of the equivalence test: MoIR in seen languages."""
+    return [track.name for track in tracks if track.group == "MoIR seen"]
+
+
 def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> dict[str, Same]:
-    """Whether a system leaves MoIR as it is: two one-sided tests over the MoIR tracks averaged by topic, p corrected over the systems."""
-    names = [track.name for track in tracks if track.group.startswith("MoIR")]
+    """Whether a system leaves MoIR as it is: two one-sided tests over ``moir(tracks)`` averaged by topic, p corrected over the systems."""
+    names = moir(tracks)
     made = {}
     for system in systems:
         ours, theirs = over_tracks(found, system, names), over_tracks(found, BASELINE, names)
@@ -150,7 +162,11 @@ def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], 
 
 
 def _verdict(test: Equivalence, p: float) -> str:
-    verdict = "inconclusive" if test.verdict == "equivalent" and p >= test.alpha else test.verdict
+    from scipy.stats import t
+
+    verdict = test.verdict
+    if verdict == "equivalent" and p >= test.alpha:
+        verdict = "different" if abs(test.difference) > float(t.ppf(1 - test.alpha / 2, test.df)) * test.se else "inconclusive"
     return UNDECIDABLE if verdict == "inconclusive" and test.power < DECIDABLE else verdict
 
 
@@ -162,6 +178,22 @@ def equivalence_table(found: Mapping[str, Same]) -> list[str]:
         ps = f"{shown_p(max(test.p_lower, test.p_upper))} | {shown_p(adjusted)}"
         lines.append(f"| {system} | {100 * test.difference:+.1f} | {interval} | {ps} | {test.power:.2f} | {verdict} |")
     return [*lines, ""]
+
+
+def sweep_table(found: Found, systems: Sequence[str], tracks: Sequence[Track]) -> list[str]:
+    """Averages by group for each p of the systems of which several p are asked; a plain name is p = .5. Nothing where there is none."""
+    by_base: dict[str, dict[float, str]] = {}
+    for system in systems:
+        base, at, written = system.partition("@")
+        by_base.setdefault(base, {})[float(written) if at else 0.5] = system
+    groups = {group: [track.name for track in tracks if track.group == group] for group in GROUPS}
+    shown = [group for group, names in groups.items() if names]
+    lines = []
+    for base, by_share in by_base.items():
+        for share, system in sorted(by_share.items()) if len(by_share) > 1 else ():
+            cells = [over_tracks(found, system, groups[group]) for group in shown]
+            lines.append(f"| {base} | {share:g} | " + " | ".join(NOT_RUN if cell is None else f"{100 * mean(cell):.1f}" for cell in cells) + " |")
+    return ["| system | p | " + " | ".join(shown) + " |", "|---" * (len(shown) + 2) + "|", *lines, ""] if lines else []
 
 
 def overlap_kind(query: set[str], document: set[str]) -> str:

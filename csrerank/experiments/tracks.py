@@ -43,13 +43,33 @@ class Track(NamedTuple):
 
 
 def tracks(collection: str, names: list[str] | None = None) -> list[Track]:
-    """The tracks of a collection in the tables' order, all or those named. Raises ``InputError`` for an unknown one."""
+    """The tracks of a collection in the tables' order, all of the paper's or those named, which may be others of the collection: they come last. Raises
+    ``InputError`` for an unknown one.
+    """
+    import ir_datasets
+
+    from csrerank.collections import register
     from csrerank.collections.catalogue import PREFIX
 
     if collection not in _PAIRS:
         raise InputError(f"--collection {collection}: known are {', '.join(COLLECTIONS)}")
     known = {name: group for group, listed in _PAIRS[collection].items() for name in listed.split()}
+    register()
+    papers = " ".join(known)
+    known |= {
+        name: _group(name, collection)
+        for name in names or ()
+        if name not in known and f"{PREFIX}/{collection}/{name}{_SUFFIX[collection]}" in ir_datasets.registry
+    }
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise InputError(f"--tracks {unknown[0]}: {collection} has no such track in the paper's tables; known are {' '.join(known)}")
+        raise InputError(f"--tracks {unknown[0]}: {collection} has no such track; those of the paper's tables are {papers}")
     return [Track(name, f"{PREFIX}/{collection}/{name}{_SUFFIX[collection]}", group) for name, group in known.items() if names is None or name in names]
+
+
+def _group(name: str, collection: str) -> str:
+    """The group of a track that is not in the paper's tables."""
+    query, document = name.split("-")
+    seen = {lang for pair in _PAIRS[collection]["MoIR seen"].split() for lang in pair.split("-")} | {f"x{size}" for size in (4, 6)}
+    kind = "MLIR" if "x" in (query[0], document[0]) else "MoIR" if query == document else "CLIR"
+    return f"{kind} {'seen' if {query, document} <= seen else 'unseen'}"

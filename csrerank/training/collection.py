@@ -1,6 +1,7 @@
 """What a training dataset holds: topics, documents and judgements of the plain collection, and how they are switched, anew in each epoch."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +32,7 @@ class Collection:
 
         self.id, self.lexicons, self._translations = dataset_id, lexicons, translations or {}
         made = recipe(dataset_id)
-        if made and made.epoch:
+        if made and re.search(r"/epoch-[0-9]+\Z", dataset_id):
             raise InputError(f"{dataset_id}: names one epoch, and training switches anew in each; leave /epoch-{made.epoch} out")
         self.is_switched = made is not None  # else policy and seed change nothing
         self.base, self.policy, self.seed = (made.base, made.policy, made.seed) if made else (dataset_id, Policy.load("zero-shot"), 0)

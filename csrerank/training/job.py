@@ -142,6 +142,8 @@ def _check(dataset_id: str, settings: Settings, inputs: Inputs) -> None:
             raise InputError(f"--{name}-run is given, but --negatives takes none from it; add {name} there, or leave the run out")
         if path and not path.is_file():
             raise InputError(f"{path}: no such file; check the path given with --{name}-run")
+    if inputs.encoder and not settings.distil and ("dense" not in dict(settings.negatives) or inputs.dense_run):
+        raise InputError(f"--encoder {inputs.encoder} is given, but neither --distil nor --negatives dense reads it; ask for one of these, or leave it out")
     refuse_test_topics(dataset_id, inputs.validation)
     if settings.patience and not inputs.validation:
         raise InputError("--patience counts validations; give --validation too")
@@ -197,11 +199,11 @@ def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: 
         "base": directory_hash(directory) if directory.is_dir() else str(base),
         "policy": collection.policy.fingerprint,
         "lexicons": {"/".join(name): collection.lexicons.find(*name).fingerprint for name in collection.policy.lexicons()},
-        "topics": hashlib.sha256("\x1f".join(f"{topic}\x1e{text}" for topic, text in collection.topics.items()).encode()).hexdigest(),
+        "SHA-256": collection.fingerprints,
         "settings": json.loads(json.dumps(settings._asdict())),
         "runs": {name: _hash(path) for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run), ("translations", inputs.translations)) if path},
         "encoder": directory_hash(inputs.encoder) if inputs.encoder else None,
-        "validation": inputs.validation,
+        "validation": {"dataset": inputs.validation, "SHA-256": Collection(inputs.validation, Lexicons()).fingerprints} if inputs.validation else None,
         "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
     }
 
@@ -212,7 +214,6 @@ def _here(collection: Collection, settings: Settings, inputs: Inputs, arguments:
 
     encoding = settings.distil or (dict(settings.negatives).get("dense") and not inputs.dense_run)
     return {
-        "SHA-256": collection.fingerprints,
         "bi-encoder": directory_hash(encoder_directory(inputs.encoder, cache)) if encoding else None,
         "precision": "bf16" if arguments.bf16 else "fp32",
         "processes": arguments.world_size,

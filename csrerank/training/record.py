@@ -107,7 +107,7 @@ def write_record(folder: Path, base: str | Path, training: Training) -> None:
 
 
 def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
-    collection, settings, hashes = training.collection, training.settings, content["SHA-256"]
+    collection, settings, hashes = training.collection, training.settings, content["made from"]["SHA-256"]
     validation = ", ".join(f"{name} {value:.4f}" for name, value in content["validation RR@10"].items())
     drawn = sum(content["negatives drawn"].values())
     shares = ", ".join(f"{name} {count / drawn:.2f}" for name, count in content["negatives drawn"].items())
@@ -128,7 +128,7 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
         else "embedding table"
         if settings.freeze_embeddings
         else "nothing",
-        "validation RR@10": f"{validation} ({content['made from']['validation']}; cs: every word switched)" if validation else "none",
+        "validation RR@10": f"{validation} ({content['made from']['validation']['dataset']}; cs: every word switched)" if validation else "none",
         "hardware": f"{hardware}, {content['processes']} process{'es' if content['processes'] > 1 else ''}, {content['precision']}, {content['seconds']:.0f} s"
         + (f" from step {content['resumed at step']} on" if content["resumed at step"] else ""),
         "software": ", ".join(f"{name} {version}" for name, version in content["software"].items()),
