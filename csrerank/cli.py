@@ -15,6 +15,7 @@ from csrerank.commands.models import compare_command
 from csrerank.commands.reproduce import reproduce_command
 from csrerank.commands.switch import switch_command
 from csrerank.commands.train import train_command
+from csrerank.commands.translate import translate_command
 from csrerank.errors import InputError
 
 QUIET = click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
@@ -233,6 +234,7 @@ cli.add_command(lexicon)
 cli.add_command(fairness_command)
 cli.add_command(switch_command)
 cli.add_command(train_command)
+cli.add_command(translate_command)
 cli.add_command(reproduce_command)
 models.add_command(compare_command)
 

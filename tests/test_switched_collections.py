@@ -208,3 +208,16 @@ def test_ml_cs_on_the_real_lexicons() -> None:
     text = " ".join(new for new, _ in changed)
     assert re.search("[а-я]{3}", text) and re.search("[\u0627-\u064a]{2}", text)
     assert sum(new != old for new, old in changed) > 450
+
+
+def test_ml_cs_all_is_every_language_with_a_dictionary_that_may_be_shipped() -> None:
+    from csrerank.codeswitch import Policy
+    from csrerank.languages import LANGUAGES
+    from csrerank.lexicons.catalogue import ALIASES, languages_of
+    from csrerank.lexicons.registry import SOURCES
+
+    used = Policy.load("ml-cs-all").lexicons()
+    assert {mix for mix, _, _ in used} == {"open"} and {source for _, source, _ in used} == {"en"}
+    assert {lang for _, _, lang in used} == languages_of("open") <= set(LANGUAGES)
+    licences = {SOURCES[part].licence for part in ALIASES["open"]}
+    assert licences and not any("NC" in licence.replace("-", " ").split() or "non-commercial" in licence for licence in licences)

@@ -796,3 +796,53 @@ def test_a_trained_checkpoint_can_be_resumed(tmp_path: Path, toy_encoder: Path) 
     shutil.copytree(tmp_path / "whole" / "checkpoints", tmp_path / "part" / "checkpoints")
     train(toy_encoder, made, tmp_path / "part", batch=8, epochs=2, max_length=64, query_tokens=16, bf16=False, quiet=True, save_steps=8, resume=True)
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (tmp_path / "part" / "model.safetensors").read_bytes()
+
+
+# csrerank.training.translating
+
+
+def test_a_program_translates_line_by_line(dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.training import translating
+    from csrerank.training.translations import read_translations
+
+    monkeypatch.setattr(translating, "_BLOCK", 7)
+    output = tmp_path / "upper.jsonl"
+    counts = translating.translate_dataset(dataset, "tr a-z A-Z", output, quiet=True)
+    collection = Collection(dataset, Lexicons())
+    assert counts == {"query": len(collection.relevant), "passage": LENGTH}
+    found = read_translations(output)
+    assert found["passage", "d3"] == (collection.texts(["d3"])["d3"].upper(),)
+    assert all(found["query", topic] == (collection.topics[topic].upper(),) for topic in collection.relevant)
+    whole = output.read_bytes()
+
+    # Killed in the third call of the program, within a line: the next call goes on from there.
+    calls: list[int] = []
+    program = translating._translated
+
+    def killed(words: Sequence[str], lines: Sequence[str]) -> list[str]:
+        calls.append(len(lines))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return program(words, lines)
+
+    monkeypatch.setattr(translating, "_translated", killed)
+    again = tmp_path / "again.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        translating.translate_dataset(dataset, "tr a-z A-Z", again, quiet=True)
+    part = tmp_path / "again.jsonl.part"
+    assert not again.exists()
+    part.write_bytes(part.read_bytes()[:-5])
+    with pytest.raises(InputError, match="begun by another command"):
+        translating.translate_dataset(dataset, "cat", again, quiet=True)
+    calls[:] = [0, 0, 0]
+    translating.translate_dataset(dataset, "tr a-z A-Z", again, quiet=True)
+    assert again.read_bytes() == whole and not part.exists()
+    assert len(calls) - 3 == -(-(sum(counts.values()) - 13) // 7)  # 13 of 14 lines were whole
+
+    monkeypatch.setattr(translating, "_translated", program)
+    for command, told in (
+        ("", "--command is empty"), ("no-such-program", "cannot be run"), ("head -n 2", "gave 2 lines for 7"), ("false", "failed with exit code 1"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=told):
+            translating.translate_dataset(dataset, command, tmp_path / "never.jsonl", quiet=True)
+        (tmp_path / "never.jsonl.part").unlink(missing_ok=True)

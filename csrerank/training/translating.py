@@ -1,0 +1,103 @@
+"""A file of translations for *Fine-tuning*, made by any program that translates line by line, such as Apertium."""
+
+import hashlib
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from csrerank.errors import InputError
+from csrerank.files import atomic, check_writable
+from csrerank.training.translations import SIDES
+
+if TYPE_CHECKING:
+    from csrerank.training.collection import Collection
+
+_BLOCK = 500  # texts a call of the program: what a killed job does again
+
+
+def translate_dataset(dataset_id: str, command: str, output: Path, sides: Sequence[str] = SIDES, quiet: bool = False) -> dict[str, int]:
+    """Translate the topics that have a relevant document and all documents of a plain training dataset into ``output`` (JSONL, see
+    ``translations.read_translations``); gives the number of texts by side.
+
+    ``command`` reads a text a line from standard input and writes its translation to the same line of standard output. A killed call goes on from
+    ``output``.part. Raises ``InputError`` for a program that fails or gives another number of lines, and where a part was made by another command or from other
+    texts.
+    """
+    from tqdm import tqdm
+
+    from csrerank.codeswitch import Lexicons
+    from csrerank.training.collection import Collection
+
+    words = shlex.split(command)
+    if not words:
+        raise InputError("--command is empty; give a program that translates line by line, as 'apertium -u eng-spa'")
+    check_writable(output)
+    collection = Collection(dataset_id, Lexicons(quiet=True))
+    if collection.is_switched:
+        raise InputError(f"--dataset {dataset_id}: is switched; give the plain {collection.base}")
+    texts = list(_texts(collection, sides))
+    part = output.with_name(f"{output.name}.part")
+    asked = {"command": command, "texts": hashlib.sha256("\x1e".join("\x1f".join(row) for row in texts).encode("utf-8", "surrogatepass")).hexdigest()}
+    done = _resumed(part, asked)
+    with part.open("ab") as file, tqdm(total=len(texts), initial=done, unit="text", desc="translating", disable=quiet or not sys.stderr.isatty()) as bar:
+        if not done and not part.stat().st_size:
+            file.write(json.dumps(asked).encode() + b"\n")
+        for start in range(done, len(texts), _BLOCK):
+            block = texts[start : start + _BLOCK]
+            found = _translated(words, [" ".join(text.split()) for _, _, text in block])
+            rows = [{"id": name, "side": side, "text": text} for (side, name, _), text in zip(block, found, strict=True)]
+            file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+            file.flush()
+            bar.update(len(block))
+    lines = part.read_bytes().splitlines(keepends=True)[1:]
+    with atomic(output) as stream:
+        # What came out empty stays as it is in training.
+        stream.writelines(line for line in lines if json.loads(line)["text"].strip())
+    part.unlink()
+    return {side: sum(of == side for of, _, _ in texts) for side in sides}
+
+
+def _texts(collection: "Collection", sides: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(side, id, text)."""
+    if "query" in sides:
+        yield from (("query", topic, collection.topics[topic]) for topic in collection.relevant)
+    if "passage" in sides:
+        documents = collection.all_documents()
+        for start in range(0, len(documents), _BLOCK):
+            found = collection.texts(documents[start : start + _BLOCK])
+            yield from (("passage", document, text) for document, text in found.items())
+
+
+def _translated(words: Sequence[str], lines: Sequence[str]) -> list[str]:
+    try:
+        done = subprocess.run(words, input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, encoding="utf-8", check=False)
+    except OSError as error:
+        raise InputError(f"--command {shlex.join(words)}: cannot be run ({error.strerror}); install it, or mend the command") from error
+    said = done.stderr.strip().splitlines()
+    if done.returncode:
+        raise InputError(f"--command {shlex.join(words)}: failed with exit code {done.returncode}{f' ({said[-1]})' if said else ''}; mend the command")
+    found = done.stdout.split("\n")[:-1] if done.stdout.endswith("\n") else done.stdout.split("\n")
+    if len(found) != len(lines):
+        raise InputError(f"--command {shlex.join(words)}: gave {len(found)} lines for {len(lines)}; give a program that translates line by line")
+    return found
+
+
+def _resumed(part: Path, asked: dict[str, str]) -> int:
+    """How many texts a killed call finished; its last, half-written line is cut off."""
+    if not part.exists():
+        return 0
+    content = part.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    header, *rows = whole.splitlines() or [b""]
+    try:
+        known = json.loads(header) if header else asked
+    except ValueError:
+        known = None
+    if known != asked:
+        raise InputError(f"{part}: begun by another command, or from other texts; delete it to begin anew")
+    part.write_bytes(whole)
+    return len(rows)
