@@ -18,7 +18,7 @@ def encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from toy.encoders import build_encoder
 
     folder = tmp_path_factory.mktemp("encoders")
-    return {kind: build_encoder(folder / kind, kind) for kind in ("xlm-r", "mbert", "mdeberta")}
+    return {kind: build_encoder(folder / kind, kind) for kind in ("xlm-r", "mbert", "mminilm", "mdeberta")}
 
 
 def scores(directory: Path, precision: str, engine: bool, pooling: str = "mean", layers: Any = None, labels: int = 1) -> np.ndarray:
@@ -48,7 +48,7 @@ def scores(directory: Path, precision: str, engine: bool, pooling: str = "mean",
     return reranker.score_pairs(QUERIES, PASSAGES)
 
 
-@pytest.mark.parametrize("kind", ["xlm-r", "mbert"])
+@pytest.mark.parametrize("kind", ["xlm-r", "mbert", "mminilm"])
 @pytest.mark.parametrize(("pooling", "layers", "labels"), [("first", None, 1), ("mean", None, 1), ("first", (0,), 1), ("first", None, 2)])
 def test_the_engine_gives_the_models_scores(kind: str, pooling: str, layers: Any, labels: int, encoders: dict[str, Path]) -> None:
     own, ours = (scores(encoders[kind], "fp32", engine, pooling, layers, labels) for engine in (False, True))
@@ -67,7 +67,7 @@ def test_it_serves_what_it_computes(encoders: dict[str, Path]) -> None:
     from csrerank.models.backbones import load_backbone
 
     served = {kind: Engine.serves(load_backbone(directory)[0]) for kind, directory in encoders.items()}
-    assert served == {"xlm-r": True, "mbert": True, "mdeberta": False} and "deberta-v2" not in FAMILIES
+    assert served == {"xlm-r": True, "mbert": True, "mminilm": True, "mdeberta": False} and "deberta-v2" not in FAMILIES
     model, _ = load_backbone(encoders["mbert"])
     model.config.is_decoder = True
     assert not Engine.serves(model)

@@ -1,7 +1,11 @@
 """Experiments: tracks, systems, the matrix that resumes cell by cell, and the paper's tables on figures computed by hand."""
 
 import gzip
+import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -353,13 +357,16 @@ def test_mmarco_ranks_its_own_candidates(tmp_path: Path, toy_encoder: Path, monk
     candidates.qrels_of.cache_clear()
 
 
-def test_collections_train_by_their_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_collections_train_by_their_own_settings(monkeypatch: pytest.MonkeyPatch, toy_encoder: Path) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(reproduce, "identity", lambda dataset, base, settings, inputs: asked.append((dataset, settings)) or {"dataset": dataset})
     for collection in ("xquad-r", "mmarco"):
-        reproduce._directory(_matrix(collection=collection, scale="full"), "ml-cs", False, 3, Layout(Path("r"), Path("w"), collection, "full"))
+        reproduce._directory(
+            _matrix(collection=collection, scale="full", base=toy_encoder), "ml-cs", False, 3, Layout(Path("r"), Path("w"), collection, "full")
+        )
     (sentences, first), (passages, second) = asked
     assert (sentences, passages) == ("csrerank/en-qa/train/ml-cs/seed-3", "csrerank/msmarco/train/ml-cs/seed-3")
+    assert (first.freeze_layers, second.freeze_layers) == (json.loads((toy_encoder / "config.json").read_text())["num_hidden_layers"] // 2, 0)
     assert (first.max_length, second.max_length) == (128, 256) and "article" in dict(first.negatives)
     assert dict(second.negatives) == {"docpairs": 0.75, "random": 0.25}  # its documents name no article
     assert (first.objective, first.distil > 0, second.objective, second.distil) == ("listwise", True, "pointwise", 0)  # the paper's, for the paper's collection
@@ -539,3 +546,31 @@ def test_cards_get_the_results(demo_matrix: Trainings, quick_run: list[Any], tmp
     ):  # fmt: skip
         done = cli("reproduce", "--cards", "--output", tmp_path / "none", "--work", tmp_path / "none", *given)
         assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+@needs_real_data
+@pytest.mark.slow
+def test_a_matrix_is_trained_for_real(toy_encoder: Path, cli: Cli, tmp_path: Path) -> None:
+    """Nothing stands for anything: killed in its first training it goes on, and a second call finds all of it there."""
+    given = [
+        "reproduce", "--systems", "zero-shot,ml-cs", "--scale", "toy", "--tracks", "en-en,en-de", "--base", str(toy_encoder), "--encoder", str(toy_encoder),
+        "--output", str(tmp_path / "runs"), "--work", str(tmp_path / "work"),
+    ]  # fmt: skip
+    begun = subprocess.Popen([sys.executable, "-m", "csrerank", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 400
+        while not list(tmp_path.glob("work/models/xquad-r/*/checkpoints/settings.json")):
+            assert begun.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        begun.kill()
+        begun.wait()
+    done = cli(*given)
+    assert done.returncode == 0, done.stderr
+    assert "going on with an unfinished training" in done.stderr and "4 cells computed, 0 kept" in done.stderr
+    assert "| ml-cs | CLIR seen average |" not in done.stdout and "| ml-cs | average of all |" in done.stdout
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("work/models/xquad-r/*/training.json")]
+    assert sorted(record["made from"]["dataset"] for record in records) == ["csrerank/en-qa/train/ml-cs/seed-1", "csrerank/en-qa/train/zero-shot/seed-1"]
+    assert all({name for name, count in record["negatives drawn"].items() if count} == {"bm25", "dense", "article", "random"} for record in records)
+    again = cli(*given)
+    assert again.returncode == 0 and "0 cells computed, 4 kept" in again.stderr and again.stdout == done.stdout

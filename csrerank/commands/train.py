@@ -49,6 +49,7 @@ from csrerank.training.objectives import OBJECTIVES
     show_default=True,
     help="Of the head, the draws and the order. What is switched is keyed by the dataset's /seed-N.",
 )
+@click.option("--licence", default="other", show_default=True, help="Of the weights, for the model card: the hub's name of one, as apache-2.0.")
 @click.option("--loaders", type=click.IntRange(0), default=0, show_default=True, help="Processes that prepare batches beside the training: one for a GPU.")
 @click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
 def train_command(dataset: str, base: str, output: Path, quiet: bool, **given: Any) -> None:
@@ -72,6 +73,6 @@ def train_command(dataset: str, base: str, output: Path, quiet: bool, **given: A
         evaluate_every=given["evaluate_every"], patience=given["patience"], hold_out=not given["all_words"], seed=given["seed"],
     )  # fmt: skip
     inputs = Inputs(given["bm25_run"], given["dense_run"], given["encoder"], given["validation"], given["translations"])
-    result = train(dataset, base, output, settings, inputs, cache=cache_folder(), loaders=given["loaders"], quiet=quiet)
+    result = train(dataset, base, output, settings, inputs, cache=cache_folder(), licence=given["licence"], loaders=given["loaders"], quiet=quiet)
     if not quiet and is_first_process():
         click.echo(result.summary(), err=True)

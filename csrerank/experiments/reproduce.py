@@ -19,6 +19,7 @@ from csrerank.experiments.systems import CHECKPOINT
 from csrerank.experiments.systems import systems as systems_named
 from csrerank.experiments.tracks import SMALL, Track
 from csrerank.experiments.tracks import tracks as tracks_named
+from csrerank.models.backbones import layers_of
 from csrerank.training.job import Inputs, Settings, identity, train
 
 TRAINING = {"xquad-r": "csrerank/en-qa/train", "mmarco": "csrerank/msmarco/train"}
@@ -169,8 +170,15 @@ def _by_model(planned: Sequence[Cell]) -> dict[tuple[str, bool, int], list[Cell]
 
 def settings_of(matrix: Matrix, seed: int) -> Settings:
     """How the models of a matrix are trained: alike but for the data."""
-    scale, settings = SCALES[matrix.scale], SETTINGS[matrix.collection]
-    return settings._replace(seed=seed, topics=scale.questions, batch=min(settings.batch, scale.questions or settings.batch))
+    settings = SETTINGS[matrix.collection]
+    # Half of the base's layers: six are half of those of the encoder that this was chosen with.
+    frozen = layers_of(matrix.base) // 2 if settings.freeze_layers else 0
+    return settings._replace(seed=seed, topics=SCALES[matrix.scale].questions, batch=_batch(matrix), freeze_layers=frozen)
+
+
+def _batch(matrix: Matrix) -> int:
+    batch = SETTINGS[matrix.collection].batch
+    return min(batch, SCALES[matrix.scale].questions or batch)
 
 
 def training_id(matrix: Matrix, training: str, seed: int) -> str:
@@ -222,7 +230,7 @@ def listed(matrix: Matrix, runs: Path, work: Path) -> str:
         layout, scale = Layout(runs, work, matrix.collection, matrix.scale), SCALES[matrix.scale]
         lines, whole = [], 0.0
         questions, topics = QUESTIONS[matrix.collection], TOPICS[matrix.collection]
-        steps = min(scale.questions or questions, questions) // settings_of(matrix, 1).batch
+        steps = min(scale.questions or questions, questions) // _batch(matrix)
         pairs = min(scale.topics or topics, topics) * depth(layout, scale)
         for (training, translated, seed), own in _by_model(planned).items():
             directory = _there(matrix, training, translated, seed, own, layout)

@@ -67,6 +67,18 @@ def load_backbone(
     return model, tokenizer
 
 
+def layers_of(name_or_directory: str | Path) -> int:
+    """How many layers an encoder has, without a mean layer of ours. Raises ``InputError`` for a checkpoint that cannot be found or read."""
+    from transformers import AutoConfig
+
+    with loading(name_or_directory):
+        return _layers(AutoConfig.from_pretrained(find_model(name_or_directory), trust_remote_code=False))
+
+
+def _layers(config: Any) -> int:
+    return int(config.num_hidden_layers) - ((getattr(config, "csrerank", None) or {}).get("pooling") == "mean")
+
+
 def _append_mean_layer(model: Any, generator: Any) -> None:
     """Append the layer that the module's docstring describes.
 
@@ -125,9 +137,7 @@ def _keep_layers(name: str | Path, model: Any, layers: Sequence[int] | None) -> 
     import torch
 
     encoder = model.base_model.encoder
-    count = len(encoder.layer)
-    if (getattr(model.config, "csrerank", None) or {}).get("pooling") == "mean":
-        count -= 1
+    count = _layers(model.config)
     kept = list(range(count)) if layers is None else list(layers)
     if not kept or kept != sorted(set(kept) & set(range(count))):
         raise InputError(f"{name}: layers {','.join(map(str, kept)) or 'none'} of an encoder with layers 0 to {count - 1}; give some of these in rising order")

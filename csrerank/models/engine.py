@@ -40,13 +40,15 @@ class Engine:
     """Logits of a ``...ForSequenceClassification`` model of one of the ``FAMILIES``.
 
     :param bf16: products in bf16; sums, norms and the head stay in fp32, as under autocast.
+    :param types: whether the passage's tokens are of type 1, as the tokenizer has it; else all are of type 0.
     """
 
-    def __init__(self, model: Any, bf16: bool) -> None:
+    def __init__(self, model: Any, bf16: bool, types: bool) -> None:
         import torch
 
         base = model.base_model
         self._model, self._embeddings, self._heads = model, base.embeddings, model.config.num_attention_heads
+        self._types = types
         self._offset = base.embeddings.padding_idx + 1 if model.config.model_type != "bert" else 0
         kind = torch.bfloat16 if bf16 else torch.float32
 
@@ -130,7 +132,7 @@ class Engine:
         tables = self._embeddings
         ids = torch.tensor([token for row in inputs for token in row.ids])
         positions = torch.cat([torch.arange(self._offset, self._offset + length) for length in lengths])
-        if tables.token_type_embeddings.num_embeddings > 1 and self._model.config.model_type == "bert":
+        if self._types:
             types = torch.cat([torch.arange(length) >= row.split for row, length in zip(inputs, lengths, strict=True)]).long()
         else:
             types = torch.zeros_like(ids)

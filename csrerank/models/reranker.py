@@ -182,7 +182,7 @@ class Reranker:
     @cached_property
     def _engine(self) -> Engine | None:
         """What computes the logits where it can; it takes the weights as they are at first use."""
-        return Engine(self.model, self.settings.precision == "bf16") if self.device.type == "cpu" and Engine.serves(self.model) else None
+        return Engine(self.model, self.settings.precision == "bf16", self.encoder.uses_types) if self.device.type == "cpu" and Engine.serves(self.model) else None
 
     def _padded_logits(self, rows: list[Encoded]) -> Any:
         """Logits by the model's own code: float32 [rows, labels]."""

@@ -82,10 +82,11 @@ class Trained(NamedTuple):
 
 
 def train(
-    dataset_id: str, base: str | Path, output: str | Path, settings: Settings, inputs: Inputs = Inputs(), *, cache: Path, loaders: int = 0, quiet: bool = False,  # noqa: B008 - immutable
+    dataset_id: str, base: str | Path, output: str | Path, settings: Settings, inputs: Inputs = Inputs(), *, cache: Path, licence: str = "other", loaders: int = 0, quiet: bool = False,  # noqa: B008 - immutable
 ) -> Trained:  # fmt: skip
     """Train a cross-encoder from ``base`` (an encoder's directory or hub name) on ``dataset_id`` and write it to ``output``.
 
+    :param licence: that under which the weights are given, for the model card: the hub's name of one.
     :param loaders: processes beside this one that prepare batches; what is learnt is the same.
 
     Under ``torchrun`` the processes share each batch, in the order in which one process would see it. Raises ``InputError`` for bad settings, and where ``output``
@@ -123,7 +124,7 @@ def train(
         if inputs.translations:
             here["translations"] = {"file": inputs.translations.name, "SHA-256": asked["runs"]["translations"], "translated": collection.translated}
         happened = {**here, "negatives drawn": groups.sources(result.steps * settings.batch), "resumed at step": resumed, "started": started}
-        _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened))
+        _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened, licence))
     return result
 
 

@@ -22,13 +22,15 @@ _SETTINGS = "settings.json"
 
 
 class Training(NamedTuple):
-    """A training that ended: ``made_from`` is what its weights depend on, ``happened`` what else is worth knowing, with ``started``, when this process began."""
+    """A training that ended: ``made_from`` is what its weights depend on, ``happened`` what else is worth knowing, with ``started``, when this process began;
+    ``licence`` is the one that the card names."""
 
     collection: "Collection"
     settings: "Settings"
     made_from: Mapping[str, Any]
     result: "Trained"
     happened: Mapping[str, Any]
+    licence: str
 
 
 def check_free(output: Path, asked: Mapping[str, Any]) -> None:
@@ -101,7 +103,7 @@ def write_record(folder: Path, base: str | Path, training: Training) -> None:
         base=str(base) if training.made_from["base"] == str(base) else None,  # a directory is named by its hash, which the hub does not know
         training=_told(content, training) | {"base": f"{Path(base).name}, SHA-256 {training.made_from['base']}"},
         limits=_limits(training, commercial),
-        licence="other",  # what holds for the weights is for the licences of all that they were made from to say, which are named
+        licence=training.licence,
         languages=collection.languages,
     )
 
@@ -140,7 +142,7 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
         told["held-out words"] = f"{SHARE:.0%} of the lemmas: never switched in training (their translations may stand for other words)"
     sources = [f"the texts of {collection.base}", *(f"the lexicons ({licences})" for licences in [told["licences of the lexicons"]] if licences != "none")]
     sources += ["the translations"] if "translations" in content else []
-    told["licence"] = f"other: that of the base and of all that it was trained on, {', '.join(sources)}"
+    told["licence"] = f"{training.licence}; it was made from the base and {', '.join(sources)}, whose licences have their say"
     return told
 
 
