@@ -25,7 +25,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 SIMULATIONS = 10_000
 ROOT = Path(__file__).parents[1]
-UNEQUAL = np.linspace(10, 40, 48).astype(int)
+# Topics an article in XQuAD-R, which test_xquad_r_has_48_articles_in_every_language holds to the collection.
+ARTICLES = np.repeat([8, *range(16, 27), 30, 32, 35, 36, 39, 74], [1, 1, 1, 1, 2, 1, 5, 2, 7, 9, 11, 1, 1, 1, 1, 1, 1, 1])
 
 
 def named(values: "list[float] | Floats") -> dict[str, float]:
@@ -432,8 +433,8 @@ def test_few_topics_that_differ() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.1, 0.4])
 def test_correlated_topics_in_clusters_of_several_sizes(correlation: float, shape: Callable[[Floats], Floats]) -> None:
     errors, by_topic = np.zeros(4), 0
-    for differences in simulated(UNEQUAL, correlation, shape, 2):
-        errors += rejected(by_cluster(differences, UNEQUAL), UNEQUAL.astype(float))
+    for differences in simulated(ARTICLES, correlation, shape, 2):
+        errors += rejected(by_cluster(differences, ARTICLES), ARTICLES.astype(float))
         by_topic += int((t_test_p(estimated(differences, np.ones(differences.shape[1]))) <= 0.05).sum())
     assert (errors > 0.04 * SIMULATIONS).all() and (errors < 0.06 * SIMULATIONS).all(), errors
     # Why there are clusters: as single topics, the same differences are found significant where there is nothing.
@@ -450,15 +451,15 @@ def test_few_clusters_of_very_different_sizes() -> None:
 @pytest.mark.parametrize("shape", [normal, reciprocal_ranks])
 def test_equivalence_at_the_edge_of_the_margin(correlation: float, shape: Callable[[Floats], Floats]) -> None:
     """A true difference of just the margin must not be found equivalent more often than alpha; no difference, as often as the power says."""
-    sizes = UNEQUAL.astype(float)
-    estimates = [estimated(by_cluster(values, UNEQUAL), sizes) for values in simulated(UNEQUAL, correlation, shape, 4)]
+    sizes = ARTICLES.astype(float)
+    estimates = [estimated(by_cluster(values, ARTICLES), sizes) for values in simulated(ARTICLES, correlation, shape, 4)]
     true_error = float(np.concatenate([estimate.mean for estimate in estimates]).std())
     margin = 3.5 * true_error
     at_edge = at_zero = 0
     for estimate in estimates:
         at_zero += int((np.maximum(*tost_p(estimate, margin)) < 0.05).sum())
         at_edge += int((np.maximum(*tost_p(estimate._replace(mean=estimate.mean + margin), margin)) < 0.05).sum())
-    assert 0.03 < at_edge / SIMULATIONS <= 0.06
+    assert 0.04 < at_edge / SIMULATIONS < 0.06
     assert at_zero / SIMULATIONS == pytest.approx(power(margin, true_error, estimates[0].df), abs=0.02)
 
 
@@ -503,7 +504,7 @@ def test_xquad_r_has_48_articles_in_every_language() -> None:
     found = clusters_of("csrerank/xquad-r/en-de", topics)
     assert found is not None and list(found) == topics and len(topics) == 1190
     sizes = np.unique(list(found.values()), return_counts=True)[1]
-    assert (len(sizes), sizes.min(), sizes.max()) == (48, 8, 74)
+    assert sorted(sizes) == ARTICLES.tolist() and len(sizes) == 48
     for dataset in ("csrerank/xquad-r/zh-th", "csrerank/xquad-r/x4-x4", "csrerank/xquad-r/en-en/paragraphs", "csrerank/xquad-r/de-en/translate-test"):
         assert clusters_of(dataset, topics) == found
     qrels = dataset_qrels("csrerank/xquad-r/en-de")
