@@ -10,7 +10,7 @@ from csrerank.models.engine import FAMILIES, Engine
 
 # Lengths that repeat and lengths that do not, queries and passages cut, an empty passage.
 QUERIES = ["the whale", "mountains sleep", "why do whales sleep in the night and not in the day", "stone"] * 5
-PASSAGES = ["whale sleep", "12 mountains and a whale", "", "stone " * 60, "the night"] * 4
+PASSAGES = ["whale <pad> sleep", "12 mountains and a whale", "", "stone " * 60, "the night"] * 4
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def scores(directory: Path, precision: str, engine: bool, pooling: str = "mean",
             weights.add_(0.05 * torch.randn(weights.shape, generator=generator))
     reranker = Reranker(model, tokenizer, Settings(48, 10, batch_tokens=200, precision=precision), device="cpu")
     if not engine:
-        reranker.__dict__["_engine"] = None
+        reranker._computing = lambda: reranker._padded_logits  # type: ignore[method-assign]
     return reranker.score_pairs(QUERIES, PASSAGES)
 
 
@@ -71,3 +71,51 @@ def test_it_serves_what_it_computes(encoders: dict[str, Path]) -> None:
     model, _ = load_backbone(encoders["mbert"])
     model.config.is_decoder = True
     assert not Engine.serves(model)
+
+
+def test_it_leaves_other_models_to_their_own_code(encoders: dict[str, Path]) -> None:
+    import torch
+
+    from csrerank.models.backbones import load_backbone
+
+    class Adapted(torch.nn.Linear):
+        """Stands for an adapter's layer, which adds to the product."""
+
+    model, _ = load_backbone(encoders["xlm-r"])
+    assert Engine.serves(model) and not Engine.serves(model.bfloat16())
+    model, _ = load_backbone(encoders["xlm-r"])
+    hidden = model.config.hidden_size
+    model.base_model.encoder.layer[0].attention.self.value = Adapted(hidden, hidden)
+    assert not Engine.serves(model)
+
+
+def test_weights_that_change_are_seen(encoders: dict[str, Path]) -> None:
+    import torch
+
+    from csrerank.models.backbones import load_backbone
+    from csrerank.models.reranker import Reranker, Settings
+
+    model, tokenizer = load_backbone(encoders["xlm-r"])
+    reranker = Reranker(model, tokenizer, Settings(48, 10, precision="fp32"), device="cpu")
+    before = reranker.score_pairs(QUERIES, PASSAGES)
+    with torch.no_grad():
+        model.base_model.encoder.layer[0].output.dense.weight.mul_(0.5)
+    after = reranker.score_pairs(QUERIES, PASSAGES)
+    again = Reranker(model, tokenizer, Settings(48, 10, precision="fp32"), device="cpu").score_pairs(QUERIES, PASSAGES)
+    assert np.array_equal(after, again) and not np.allclose(before, after)
+
+
+@pytest.mark.parametrize("kind", ["xlm-r", "mdeberta"])
+def test_the_head_is_in_fp32_under_bf16(kind: str, encoders: dict[str, Path]) -> None:
+    """In the engine, and in the models' own code."""
+    from csrerank.models.backbones import load_backbone
+    from csrerank.models.reranker import Reranker, Settings
+
+    model, tokenizer = load_backbone(encoders[kind])
+    kinds = set()
+    head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
+    head.register_forward_hook(lambda module, inputs, output: kinds.add((inputs[0].dtype, output.dtype)))
+    Reranker(model, tokenizer, Settings(48, 10, precision="bf16"), device="cpu").score_pairs(QUERIES, PASSAGES)
+    import torch
+
+    assert kinds == {(torch.float32, torch.float32)}

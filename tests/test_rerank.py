@@ -391,8 +391,8 @@ class Small:
 
     def __init__(self, model: Any, tokens: int, error: type[Exception]) -> None:
         self.tokens, self.error, self.refused, self.sizes = tokens, error, 0, list[int]()
-        self.compute = model._engine.logits
-        model.__dict__["_engine"] = self
+        self.compute = model._computing()
+        model._computing = lambda: self.logits
 
     def logits(self, rows: Any) -> Any:
         tokens = sum(len(row.ids) for row in rows)

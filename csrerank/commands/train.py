@@ -50,7 +50,7 @@ from csrerank.training.objectives import OBJECTIVES
     help="Of the head, the draws and the order. What is switched is keyed by the dataset's /seed-N.",
 )
 @click.option("--licence", default="other", show_default=True, help="Of the weights, for the model card: the hub's name of one, as apache-2.0.")
-@click.option("--loaders", type=click.IntRange(0), default=0, show_default=True, help="Processes that prepare batches beside the training: one for a GPU.")
+@click.option("--loaders", type=click.IntRange(0, 1), default=0, show_default=True, help="1: batches are prepared in a process beside the training, for a GPU.")
 @click.option("--quiet", is_flag=True, help="No progress and no remarks on standard error.")
 def train_command(dataset: str, base: str, output: Path, quiet: bool, **given: Any) -> None:
     """Train a re-ranker.

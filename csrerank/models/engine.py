@@ -36,6 +36,17 @@ class _Layer(NamedTuple):
     norm: Any
 
 
+def _products(layer: Any) -> list[Any]:
+    """The modules of a layer that multiply: query, key, value, attention's output, and the two of the feed-forward part."""
+    own = layer.attention.self
+    return [own.query, own.key, own.value, layer.attention.output.dense, layer.intermediate.dense, layer.output.dense]
+
+
+def _state(model: Any) -> list[tuple[int, int]]:
+    """Tells weights that were replaced or written to."""
+    return [(weights.data_ptr(), weights._version) for weights in model.parameters()]
+
+
 class Engine:
     """Logits of a ``...ForSequenceClassification`` model of one of the ``FAMILIES``.
 
@@ -49,36 +60,47 @@ class Engine:
         base = model.base_model
         self._model, self._embeddings, self._heads = model, base.embeddings, model.config.num_attention_heads
         self._types = types
-        self._offset = base.embeddings.padding_idx + 1 if model.config.model_type != "bert" else 0
         kind = torch.bfloat16 if bf16 else torch.float32
 
         def linear(*modules: Any) -> _Linear:
             with torch.no_grad():
                 return _Linear(torch.cat([module.weight for module in modules]).to(kind).contiguous(), torch.cat([module.bias for module in modules]).to(kind))
 
-        self._layers = [
-            _Layer(
-                linear(*(getattr(layer.attention.self, name) for name in ("query", "key", "value"))),
-                linear(layer.attention.output.dense),
-                layer.attention.output.LayerNorm,
-                linear(layer.intermediate.dense),
-                layer.intermediate.intermediate_act_fn,
-                linear(layer.output.dense),
-                layer.output.LayerNorm,
+        self._weights = _state(model)
+        self._layers = []
+        for layer in base.encoder.layer:
+            *joint, attention, inner, outer = _products(layer)
+            self._layers.append(
+                _Layer(
+                    linear(*joint),
+                    linear(attention),
+                    layer.attention.output.LayerNorm,
+                    linear(inner),
+                    layer.intermediate.intermediate_act_fn,
+                    linear(outer),
+                    layer.output.LayerNorm,
+                )
             )
-            for layer in base.encoder.layer
-        ]
 
     @staticmethod
     def serves(model: Any) -> bool:
-        """Whether a model is one of those that the engine computes."""
+        """Whether a model is one of those that the engine computes: in float32, with layers as they were published (no adapters inside)."""
+        import torch
+
         config = model.config
+        if config.model_type not in FAMILIES or any(weights.dtype != torch.float32 for weights in model.parameters()):
+            return False
+        plain = all(type(part) is torch.nn.Linear for layer in model.base_model.encoder.layer for part in _products(layer))
         return (
-            config.model_type in FAMILIES
+            plain
             and not config.is_decoder
             and getattr(config, "position_embedding_type", "absolute") in (None, "absolute")
             and not getattr(config, "add_cross_attention", False)
         )
+
+    def is_current(self) -> bool:
+        """Whether the model's weights are still those that the engine was made from."""
+        return self._weights == _state(self._model)
 
     def logits(self, inputs: Sequence[Encoded]) -> Any:
         """Logits of inputs in an order in which those of one length stand together: float32 [inputs, labels]."""
@@ -131,12 +153,25 @@ class Engine:
 
         tables = self._embeddings
         ids = torch.tensor([token for row in inputs for token in row.ids])
-        positions = torch.cat([torch.arange(self._offset, self._offset + length) for length in lengths])
+        positions = self._positions(ids, lengths)
         if self._types:
             types = torch.cat([torch.arange(length) >= row.split for row, length in zip(inputs, lengths, strict=True)]).long()
         else:
             types = torch.zeros_like(ids)
         return tables.LayerNorm(tables.word_embeddings(ids) + tables.token_type_embeddings(types) + tables.position_embeddings(positions))
+
+    def _positions(self, ids: Any, lengths: Sequence[int]) -> Any:
+        """Each token's position in its input: BERT counts all from 0, RoBERTa's kin count from the padding id + 1 and leave out padding ids, which a text may hold."""
+        import torch
+
+        if self._model.config.model_type == "bert":
+            return torch.cat([torch.arange(length) for length in lengths])
+        padding = self._embeddings.padding_idx
+        counted = (ids != padding).long()
+        running = counted.cumsum(0)
+        ends = torch.tensor(lengths).cumsum(0)
+        before = torch.cat([running.new_zeros(1), running[ends[:-1] - 1]])
+        return (running - before.repeat_interleave(torch.tensor(lengths))) * counted + padding
 
     def _head(self, firsts: Any) -> Any:
         states = firsts.float().unsqueeze(1)

@@ -79,6 +79,7 @@ class Reranker:
                 f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less"
             )
         self.budget_halvings = 0
+        self._engine: Engine | None = None
 
     @classmethod
     def load(cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None) -> "Reranker":  # noqa: B008
@@ -166,7 +167,7 @@ class Reranker:
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
-        compute = self._engine.logits if self._engine else self._padded_logits
+        compute = self._computing()
         with torch.inference_mode():
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = compute([inputs[row] for row in rows])
@@ -179,10 +180,13 @@ class Reranker:
             raise InputError("the model gave a score that is not a number; the checkpoint is damaged, or needs --precision fp32")
         return logits
 
-    @cached_property
-    def _engine(self) -> Engine | None:
-        """What computes the logits where it can; it takes the weights as they are at first use."""
-        return Engine(self.model, self.settings.precision == "bf16", self.encoder.uses_types) if self.device.type == "cpu" and Engine.serves(self.model) else None
+    def _computing(self) -> Callable[[list[Encoded]], Any]:
+        """What computes logits: the engine where it can, made anew where weights changed."""
+        if self.device.type != "cpu" or not Engine.serves(self.model):
+            return self._padded_logits
+        if self._engine is None or not self._engine.is_current():
+            self._engine = Engine(self.model, self.settings.precision == "bf16", self.encoder.uses_types)
+        return self._engine.logits
 
     def _padded_logits(self, rows: list[Encoded]) -> Any:
         """Logits by the model's own code: float32 [rows, labels]."""
