@@ -41,7 +41,7 @@ class Journal:
         if path is None:
             return
         header = json.dumps(dict(fingerprint)).encode() + b"\n"
-        file = _locked(path)
+        file = locked(path)
         try:
             good = self._load(path, file.read(), header)
             file.truncate(good)
@@ -95,7 +95,7 @@ class Journal:
             self._file.close()
 
 
-def _locked(path: Path) -> BinaryIO:
+def locked(path: Path) -> BinaryIO:
     """The file at ``path``, made if need be and left as it is otherwise, locked; writing goes through the same descriptor, so that the lock covers it."""
     while True:
         try:

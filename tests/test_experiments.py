@@ -455,6 +455,7 @@ def test_a_sweep_is_by_p() -> None:
     found = {(name, "a"): scores for name, scores in at.items()}
     lines = tables.sweep_table(found, ["zero-shot", *at], [Track("a", "a", "CLIR seen")])
     assert lines[2:5] == ["| ml-cs | 0.25 | 75.0 |", "| ml-cs | 0.5 | 50.0 |", "| ml-cs | 1 | 25.0 |"]
+    assert tables.sweep_table(found, ["zero-shot", "model:/tmp/a@b", "model:/tmp/a"], [Track("a", "a", "CLIR seen")]) == []
     assert tables.sweep_table(found, ["zero-shot", "ml-cs"], [Track("a", "a", "CLIR seen")]) == []
 
 
@@ -487,6 +488,8 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
     for wrong, told in (
         (["--systems", "nothing"], "--systems nothing: known are"),
         (["--tracks", "en-xx"], "no such track"),
+        (["--tracks", "en-de/paragraphs"], "no such track"),
+        (["--systems", "ml-cs,ml-cs@.5"], "p = .5 is ml-cs itself"),
         (["--seeds", "a"], "whole numbers"),
         (["--seeds", "1,4294967296"], "give 0 to 4294967295"),
         (["--first-stage", "bm25"], "known are dense, oracle"),
@@ -537,9 +540,13 @@ def test_cards_get_the_results(demo_matrix: Trainings, quick_run: list[Any], tmp
     means = [tables.mean(read_scores(scores_of(run))) for run in (place.first_stage(DEMO[1], "oracle"), place.run(cell))]
     assert f"| model:{model} | en-de | oracle | {means[0]:.4f} | {means[1]:.4f} |\n" in card
     section = card.index("## Results")
-    assert card.index("## Limits") > section and card[:section] + card[card.index("## Limits") :] == plain
+    marker = "<!-- csrerank reproduce -->\n"
+    assert card.index("## Limits") > section and card[:section].removesuffix(marker) + card[card.index("## Limits") :] == plain
     go()
     assert (model / "README.md").read_text() == card  # replaced, not added
+    (model / "README.md").write_text(card.replace("## Limits", "## Results\n\nMine.\n\n## Limits"))
+    go()
+    assert "## Results\n\nMine.\n\n" in (model / "README.md").read_text()  # another's section stays
     for given, said in (
         (["--systems", "model:default", "--first-stage", "oracle"], "--cards: model:default is the model that ships"), (["--tables"], "--cards writes what was measured"),
         (["--collection", "mmarco", "--first-stage", "oracle", "--systems", f"model:{model}"], "mmarco's list has no order"),

@@ -333,6 +333,7 @@ def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
         (["--negatives", "dense"], "no bi-encoder there; make the default one with scripts/build_encoder, or give another directory with --encoder"),
         (["--distil", "0.5"], "no bi-encoder there"),
         (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-0"], "csrerank/en-qa/train/ml-cs/epoch-0: names one epoch, and training switches anew in each; leave /epoch-0 out"),
+        (["--licence", "Apache 2.0: see LICENSE"], "--licence Apache 2.0: see LICENSE: give the hub's name of one, as apache-2.0, or other"),
         (["--encoder", "e5"], "--encoder e5 is given, but neither --distil nor --negatives dense reads it; ask for one of these, or leave it out"),
         (["--bm25-run", "no.trec"], "--bm25-run is given, but --negatives takes none from it; add bm25 there, or leave the run out"),
         (["--dataset", "csrerank/no-such"], "unknown dataset 'csrerank/no-such'"),
@@ -451,7 +452,7 @@ def test_the_card_tells_of_translations(encoder: Path, tmp_path: Path) -> None:
     assert f"| translations | to-german.jsonl, SHA-256 {digest}: {coverage} |" in card
     assert f"- Trained on translations of {coverage}; the rest was left as it is." in card and "English as it is" not in card
     assert "| policy | none: texts as they are, or translated where there is a translation |" in card and "what it knows of languages" not in card
-    assert "license: other" in card and "the texts of csrerank/demo/en-en, the translations |" in card
+    assert "license: other" in card and "the texts of csrerank/demo/en-en, the translations, whose licences" in card
     told = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))["translations"]
     assert told == {"file": "to-german.jsonl", "SHA-256": digest, "translated": {"query": 30, "passage": 7}}
 

@@ -22,6 +22,7 @@ from csrerank.codeswitch.held_out import TrainingLexicons, is_held_out
 from csrerank.codeswitch.policy import Rule, Side
 from csrerank.collections.catalogue import MemoryDocs
 from csrerank.errors import InputError
+from csrerank.training import collection as training_collection
 from csrerank.training.collection import Collection, encoder_directory, read_candidates
 from csrerank.training.groups import Group, Groups, Teacher, chosen, order
 from csrerank.training.negatives import Drawer, of_article, of_run, parse_shares
@@ -251,7 +252,12 @@ def test_fingerprints_follow_what_is_held(dataset: str, collection: Collection, 
     changed = [Sentence("d0", "the city", "article 0"), *sentences()[1:]]
     monkeypatch.setattr(collection._dataset, "docs_iter", lambda: iter(changed), raising=False)
     monkeypatch.delitem(collection.__dict__, "fingerprints")
+    assert collection.fingerprints == before  # documents are read once in a process
+    monkeypatch.delitem(collection.__dict__, "fingerprints")
+    training_collection._documents_digest.cache_clear()
+    monkeypatch.setattr("csrerank.collections.catalogue.load", lambda _: collection._dataset)
     assert collection.fingerprints == {**before, "documents": collection.fingerprints["documents"]} and collection.fingerprints != before
+    training_collection._documents_digest.cache_clear()
 
 
 def test_candidates_of_a_run(tmp_path: Path) -> None:
@@ -841,7 +847,7 @@ def test_a_program_translates_line_by_line(dataset: str, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(translating, "_translated", program)
     for command, told in (
-        ("", "--command is empty"), ("no-such-program", "cannot be run"), ("head -n 2", "gave 2 lines for 7"), ("false", "failed with exit code 1"),
+        ("", "--command is empty"), ("tr 'a", "no closing quotation"), ("tr -d a-zA-Z0-9", "every translation is empty"), ("no-such-program", "cannot be run"), ("head -n 2", "gave 2 lines for 7"), ("false", "failed with exit code 1"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=told):
             translating.translate_dataset(dataset, command, tmp_path / "never.jsonl", quiet=True)

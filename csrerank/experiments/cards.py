@@ -11,7 +11,8 @@ from csrerank.experiments.layout import MEASURE, Cell, Layout, read_scores, scor
 from csrerank.experiments.scale import SCALES
 from csrerank.files import atomic
 
-_SECTION = re.compile(r"^## Results\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+_BEGIN, _END = "<!-- csrerank reproduce -->", "<!-- end of csrerank reproduce -->"
+_SECTION = re.compile(rf"{_BEGIN}\n.*?{_END}\n+", re.DOTALL)
 _LIMITS = re.compile(r"^## Limits$", re.MULTILINE)
 
 
@@ -23,7 +24,7 @@ def check_card(directory: Path) -> None:
 
 
 def write_results(directory: Path, measured: Sequence[Cell], layout: Layout) -> Path:
-    """Put the results of a model's cells into its card, before *Limits*, in the place of those that it had; each beside its first stage."""
+    """Put the results of a model's cells into its card, before *Limits*, in the place of those that it had from here; each beside its first stage."""
     check_card(directory)
     scale, card = SCALES[layout.scale], directory / "README.md"
     rows = [
@@ -33,9 +34,9 @@ def write_results(directory: Path, measured: Sequence[Cell], layout: Layout) -> 
     ]
     section = "\n".join(
         [
-            "## Results", "",
+            _BEGIN, "## Results", "",
             f"{MEASURE} on {layout.collection}, {scale.topics or 'all'} topics, {depth(layout, scale)} candidates (`csrerank reproduce --scale {layout.scale}`).", "",
-            "| system | topics–documents | candidates | first stage | re-ranked |", "|---|---|---|---|---|", *rows, "", "",
+            "| system | topics–documents | candidates | first stage | re-ranked |", "|---|---|---|---|---|", *rows, "", _END, "", "",
         ]
     )  # fmt: skip
     text = _SECTION.sub("", card.read_text(encoding="utf-8"))

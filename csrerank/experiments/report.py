@@ -78,7 +78,7 @@ def _found(planned: Sequence[Cell], chosen: Sequence[Track], stage: str, layout:
 
 def language_table(found: tables.Found, planned: Sequence[Cell], chosen: Sequence[Track], layout: Layout) -> list[str]:
     """Rank variance over the languages of the question, by language of the documents, where at least two ask for the same; the mean over seeds. Beside it the
-    gap between MoIR and CLIR, over the tracks that a system has.
+    gap between MoIR and CLIR, over all such tracks together.
     """
     from csrerank.evaluation.fairness import clir_gap, consistency
 
@@ -91,9 +91,8 @@ def language_table(found: tables.Found, planned: Sequence[Cell], chosen: Sequenc
             for query, document in pairs
             if (system, f"{query}-{document}") in found
         }
-        if not any(query == document for query, document in values) or all(query == document for query, document in values):
-            continue
-        gap = clir_gap(values)
+        whole = values.keys() == set(pairs) and {query == document for query, document in pairs} == {True, False}
+        gap = f"{100 * clir_gap(values).absolute:.1f}" if whole else tables.NOT_RUN
         for document, queries in into.items():
             if len(queries) < 2 or not all((query, document) in values for query in queries):
                 continue
@@ -106,8 +105,12 @@ def language_table(found: tables.Found, planned: Sequence[Cell], chosen: Sequenc
                 for seed in dict.fromkeys(cell.seed for cell in planned if cell.system.name == system)
             ]  # fmt: skip
             variance, rr = (sum(getattr(found, name) for found in spreads) / len(spreads) for name in ("rank_variance", "rr_variance"))
-            lines.append(f"| {system} | {document} | {' '.join(queries)} | {variance:.1f} | {rr:.3f} | {100 * gap.absolute:.1f} |")
-    return ["| system | documents | questions in | variance of rank | variance of RR | MoIR − CLIR, points |", "|---" * 6 + "|", *lines, ""] if lines else []
+            lines.append(f"| {system} | {document} | {' '.join(queries)} | {variance:.1f} | {rr:.3f} | {gap} |")
+    return (
+        ["| system | documents | questions in | variance of rank | variance of RR | MoIR − CLIR of all, points |", "|---" * 6 + "|", *lines, ""]
+        if lines
+        else []
+    )
 
 
 def _clusters(track: Track, scale: Scale) -> dict[str, str] | None:

@@ -91,6 +91,8 @@ def _system(name: str, policies: Path) -> System:
         probability = -1.0
     if not 0 < probability <= 1:
         raise InputError(f"--systems {name}: p must be a number above 0 and at most 1")
+    if probability == 0.5:
+        raise InputError(f"--systems {name}: p = .5 is {base} itself; give that")
     return System(name, f"policy:{_policy_file(base, probability, policies)}")
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from csrerank.errors import InputError
 from csrerank.evaluation.equivalence import Equivalence, equivalent
 from csrerank.evaluation.significance import Comparison, averaged, compared, corrected
-from csrerank.experiments.systems import BASELINE
+from csrerank.experiments.systems import BASELINE, CHECKPOINT
 from csrerank.experiments.tracks import GROUPS, Track
 
 NOT_RUN = "*not run*"
@@ -183,7 +183,7 @@ def equivalence_table(found: Mapping[str, Same]) -> list[str]:
 def sweep_table(found: Found, systems: Sequence[str], tracks: Sequence[Track]) -> list[str]:
     """Averages by group for each p of the systems of which several p are asked; a plain name is p = .5. Nothing where there is none."""
     by_base: dict[str, dict[float, str]] = {}
-    for system in systems:
+    for system in (system for system in systems if not system.startswith(CHECKPOINT)):
         base, at, written = system.partition("@")
         by_base.setdefault(base, {})[float(written) if at else 0.5] = system
     groups = {group: [track.name for track in tracks if track.group == group] for group in GROUPS}

@@ -1,5 +1,6 @@
 """The tracks of the paper's tables: MoIR, CLIR and MLIR pairs of mMARCO as Litschko et al. (2023) have them, and the like of them for XQuAD-R."""
 
+import re
 from typing import NamedTuple
 
 from csrerank.errors import InputError
@@ -59,7 +60,7 @@ def tracks(collection: str, names: list[str] | None = None) -> list[Track]:
     known |= {
         name: _group(name, collection)
         for name in names or ()
-        if name not in known and f"{PREFIX}/{collection}/{name}{_SUFFIX[collection]}" in ir_datasets.registry
+        if name not in known and re.fullmatch(r"[a-z0-9]+-[a-z0-9]+", name) and f"{PREFIX}/{collection}/{name}{_SUFFIX[collection]}" in ir_datasets.registry
     }
     unknown = [name for name in names or () if name not in known]
     if unknown:

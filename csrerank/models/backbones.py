@@ -48,10 +48,12 @@ def load_backbone(
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)  # left open, it asks on a terminal
         _check_family(name_or_directory, config)
         _check_format(name_or_directory, Path(directory))
+        # Heads have a rate of their own in some configurations.
+        rates = {name: dropout for name in ("hidden_dropout_prob", "classifier_dropout", "cls_dropout", "pooler_dropout") if hasattr(config, name)}
         # What the checkpoint lacks is drawn from the global generator, before _fresh draws it again from ours.
         with torch.random.fork_rng(devices=[]):
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                directory, num_labels=1, problem_type=None, attention_probs_dropout_prob=0.0, hidden_dropout_prob=dropout, dtype=torch.float32, use_safetensors=True,
+                directory, num_labels=1, problem_type=None, attention_probs_dropout_prob=0.0, dtype=torch.float32, use_safetensors=True, **rates,
                 ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(directory)

@@ -44,7 +44,7 @@ def _products(layer: Any) -> list[Any]:
 
 def _state(model: Any) -> list[tuple[int, int]]:
     """Tells weights that were replaced or written to."""
-    return [(weights.data_ptr(), weights._version) for weights in model.parameters()]
+    return [(weights.data_ptr(), 0 if weights.is_inference() else weights._version) for weights in model.parameters()]
 
 
 class Engine:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +121,9 @@ class Collection:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of topics (id and text), judgements (topic and relevant documents) and documents (id and text), in the collection's order."""
-        from csrerank.collections.texts import default_text
-
-        rows = {
-            "topics": self.topics.items(),
-            "judgements": ((topic, *sorted(relevant)) for topic, relevant in self.relevant.items()),
-            "documents": ((document.doc_id, default_text(document, self.base)) for document in self._dataset.docs_iter()),
-        }
-        return {name: _digest(records) for name, records in rows.items()}
+        topics = _digest(self.topics.items())
+        judgements = _digest((topic, *sorted(relevant)) for topic, relevant in self.relevant.items())
+        return {"topics": topics, "judgements": judgements, "documents": _documents_digest(self.base)}
 
     def run(self, method: str, depth: int, cache: Path, encoder: Path | None, quiet: bool) -> Path:
         """The first-stage run of the plain collection by ``method``, made once and kept in ``cache``."""
@@ -159,6 +154,15 @@ def encoder_directory(encoder: Path | None, cache: Path) -> Path:
     if not (directory / "config.json").exists():
         raise InputError(f"{directory}: no bi-encoder there; make the default one with scripts/build_encoder, or give another directory with --encoder")
     return directory
+
+
+@cache
+def _documents_digest(dataset_id: str) -> str:
+    """Kept in this process: a matrix asks for each of its models."""
+    from csrerank.collections.catalogue import load
+    from csrerank.collections.texts import default_text
+
+    return _digest((document.doc_id, default_text(document, dataset_id)) for document in load(dataset_id).docs_iter())
 
 
 def _digest(records: Iterable[Iterable[str]]) -> str:

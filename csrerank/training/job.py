@@ -5,6 +5,7 @@ same weights.
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -94,7 +95,7 @@ def train(
     """
     started = datetime.now(UTC)
     output = Path(output).absolute()  # checkpoints name each other
-    _check(dataset_id, settings, inputs)
+    _check(dataset_id, settings, inputs, licence)
     arguments = trainer.arguments(output, settings, bool(inputs.validation), quiet, loaders)
     with arguments.main_process_first(local=False, desc="first-stage runs and lexicons"):
         collection = _collection(dataset_id, settings, inputs, quiet)
@@ -128,7 +129,7 @@ def train(
     return result
 
 
-def _check(dataset_id: str, settings: Settings, inputs: Inputs) -> None:
+def _check(dataset_id: str, settings: Settings, inputs: Inputs, licence: str) -> None:
     from csrerank.training.validation import refuse_test_topics
 
     objective_named(settings.objective)
@@ -136,6 +137,8 @@ def _check(dataset_id: str, settings: Settings, inputs: Inputs) -> None:
         raise InputError(f"--seed {settings.seed}: give 0 to {2**32 - 1}")
     if not 0 <= settings.distil <= 1:
         raise InputError(f"--distil {settings.distil}: a share of the loss, from 0 to 1")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise InputError(f"--licence {licence}: give the hub's name of one, as apache-2.0, or other")
     if settings.batch % trainer.processes():
         raise InputError(f"--batch {settings.batch} does not divide among {trainer.processes()} processes; give a multiple")
     for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run)):
@@ -204,8 +207,21 @@ def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: 
         "settings": json.loads(json.dumps(settings._asdict())),
         "runs": {name: _hash(path) for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run), ("translations", inputs.translations)) if path},
         "encoder": directory_hash(inputs.encoder) if inputs.encoder else None,
-        "validation": {"dataset": inputs.validation, "SHA-256": Collection(inputs.validation, Lexicons()).fingerprints} if inputs.validation else None,
+        "validation": _validation_made_from(inputs.validation) if inputs.validation else None,
         "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
+    }
+
+
+def _validation_made_from(dataset_id: str) -> dict[str, Any]:
+    """What decides which step is kept."""
+    from csrerank.training.validation import switched_policy
+
+    policy, lexicons = switched_policy(), Lexicons(quiet=True)
+    return {
+        "dataset": dataset_id,
+        "SHA-256": Collection(dataset_id, lexicons).fingerprints,
+        "policy": policy.fingerprint,
+        "lexicons": {"/".join(name): lexicons.find(*name).fingerprint for name in policy.lexicons()},
     }
 
 

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from csrerank.errors import InputError
-from csrerank.files import atomic, check_writable
+from csrerank.files import atomic, check_writable, is_stream
+from csrerank.journal import locked
 from csrerank.training.translations import SIDES
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _BLOCK = 500  # texts a call of the program: what a killed job does again
 
 def translate_dataset(dataset_id: str, command: str, output: Path, sides: Sequence[str] = SIDES, quiet: bool = False) -> dict[str, int]:
     """Translate the topics that have a relevant document and all documents of a plain training dataset into ``output`` (JSONL, see
-    ``translations.read_translations``); gives the number of texts by side.
+    ``translations.read_translations``); gives the number of translations by side.
 
     ``command`` reads a text a line from standard input and writes its translation to the same line of standard output. A killed call goes on from
     ``output``.part. Raises ``InputError`` for a program that fails or gives another number of lines, and where a part was made by another command or from other
@@ -32,7 +33,12 @@ def translate_dataset(dataset_id: str, command: str, output: Path, sides: Sequen
     from csrerank.codeswitch import Lexicons
     from csrerank.training.collection import Collection
 
-    words = shlex.split(command)
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise InputError(f"--command {command}: {str(error).lower()}; close it") from None
+    if is_stream(output):
+        raise InputError(f"--output {output}: give a file, which a killed call goes on with")
     if not words:
         raise InputError("--command is empty; give a program that translates line by line, as 'apertium -u eng-spa'")
     check_writable(output)
@@ -42,23 +48,24 @@ def translate_dataset(dataset_id: str, command: str, output: Path, sides: Sequen
     texts = list(_texts(collection, sides))
     part = output.with_name(f"{output.name}.part")
     asked = {"command": command, "texts": hashlib.sha256("\x1e".join("\x1f".join(row) for row in texts).encode("utf-8", "surrogatepass")).hexdigest()}
-    done = _resumed(part, asked)
-    with part.open("ab") as file, tqdm(total=len(texts), initial=done, unit="text", desc="translating", disable=quiet or not sys.stderr.isatty()) as bar:
-        if not done and not part.stat().st_size:
-            file.write(json.dumps(asked).encode() + b"\n")
-        for start in range(done, len(texts), _BLOCK):
-            block = texts[start : start + _BLOCK]
-            found = _translated(words, [" ".join(text.split()) for _, _, text in block])
-            rows = [{"id": name, "side": side, "text": text} for (side, name, _), text in zip(block, found, strict=True)]
-            file.write(b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
-            file.flush()
-            bar.update(len(block))
-    lines = part.read_bytes().splitlines(keepends=True)[1:]
-    with atomic(output) as stream:
-        # What came out empty stays as it is in training.
-        stream.writelines(line for line in lines if json.loads(line)["text"].strip())
-    part.unlink()
-    return {side: sum(of == side for of, _, _ in texts) for side in sides}
+    with locked(part) as file:
+        done = _resumed(part, file, asked)
+        with tqdm(total=len(texts), initial=done, unit="text", desc="translating", disable=quiet or not sys.stderr.isatty()) as bar:
+            for start in range(done, len(texts), _BLOCK):
+                block = texts[start : start + _BLOCK]
+                found = _translated(words, [" ".join(text.split()) for _, _, text in block])
+                rows = [{"id": name, "side": side, "text": text} for (side, name, _), text in zip(block, found, strict=True)]
+                file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+                file.flush()
+                bar.update(len(block))
+        file.seek(0)
+        kept = [row for line in file.read().splitlines()[1:] if (row := json.loads(line))["text"].strip()]  # what came out empty stays as it is in training
+        if not kept:
+            raise InputError(f"--command {command}: every translation is empty; mend the command, and delete {part}")
+        with atomic(output) as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n" for row in kept)
+        part.unlink()  # under the lock: afterwards the name may be another job's
+    return {side: sum(row["side"] == side for row in kept) for side in sides}
 
 
 def _texts(collection: "Collection", sides: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -74,7 +81,9 @@ def _texts(collection: "Collection", sides: Sequence[str]) -> Iterator[tuple[str
 
 def _translated(words: Sequence[str], lines: Sequence[str]) -> list[str]:
     try:
-        done = subprocess.run(words, input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, encoding="utf-8", check=False)
+        done = subprocess.run(
+            words, input="".join(f"{line}\n" for line in lines), capture_output=True, text=True, encoding="utf-8", errors="replace", check=False
+        )
     except OSError as error:
         raise InputError(f"--command {shlex.join(words)}: cannot be run ({error.strerror}); install it, or mend the command") from error
     said = done.stderr.strip().splitlines()
@@ -86,18 +95,22 @@ def _translated(words: Sequence[str], lines: Sequence[str]) -> list[str]:
     return found
 
 
-def _resumed(part: Path, asked: dict[str, str]) -> int:
+def _resumed(part: Path, file: BinaryIO, asked: dict[str, str]) -> int:
     """How many texts a killed call finished; its last, half-written line is cut off."""
-    if not part.exists():
-        return 0
-    content = part.read_bytes()
+    content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
-    header, *rows = whole.splitlines() or [b""]
+    if not whole:
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(asked).encode() + b"\n")
+        return 0
+    header, *rows = whole.splitlines()
     try:
-        known = json.loads(header) if header else asked
+        known = json.loads(header)
     except ValueError:
         known = None
     if known != asked:
         raise InputError(f"{part}: begun by another command, or from other texts; delete it to begin anew")
-    part.write_bytes(whole)
+    file.truncate(len(whole))
+    file.seek(len(whole))
     return len(rows)
