@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from csrerank.collections.sampling import uniform
 from csrerank.errors import InputError
 from csrerank.files import read_lines
 
@@ -37,5 +36,7 @@ def read_translations(path: str | Path) -> Translations:
 
 def translated(translations: Translations, side: str, identifier: str, seed: int, epoch: int) -> str | None:
     """The translation of a text in an epoch, one of several drawn by (seed, epoch, side, id); None where it has none."""
+    from csrerank.collections.sampling import uniform  # here, for the command line to start without ir_datasets
+
     texts = translations.get((side, identifier))
     return texts[int(uniform("translation", seed, epoch, side, identifier) * len(texts))] if texts else None
