@@ -216,12 +216,9 @@ def _validation_made_from(dataset_id: str) -> dict[str, Any]:
     """What decides which step is kept."""
     from csrerank.training.validation import switched_policy
 
-    policy, lexicons = switched_policy(), Lexicons(quiet=True)
     return {
         "dataset": dataset_id,
-        "SHA-256": Collection(dataset_id, lexicons).fingerprints,
-        "policy": policy.fingerprint,
-        "lexicons": {"/".join(name): lexicons.find(*name).fingerprint for name in policy.lexicons()},
+        "policy": switched_policy().fingerprint,
     }
 
 
