@@ -133,6 +133,13 @@ class Reranker:
         """
         if not len(queries):
             return np.zeros(0, np.float32)
+        # Each pair of texts once: at two places of a batch the same text could differ in the last bits, and twins would not tie.
+        places = {pair: place for place, pair in enumerate(dict.fromkeys(zip(queries, passages, strict=True)))}
+        if len(places) < len(queries):
+            scores = self.score_pairs([query for query, _ in places], [passage for _, passage in places], advance)
+            if advance is not None:
+                advance(len(queries) - len(places))
+            return scores[[places[pair] for pair in zip(queries, passages, strict=True)]]
         inputs, owners = self.encoder.encode(queries, passages, self.settings.windows.spans if self.settings.windows else None)
         owner = np.array(owners)
         budget, longest = self.settings.batch_tokens or 0, max(len(row.ids) for row in inputs)
