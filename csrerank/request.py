@@ -96,7 +96,9 @@ def check_device(device: str | None) -> None:
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise InputError(f"--device {device}: torch has no such device here ({str(error).splitlines()[0].rstrip('.')}); leave it out, or give cpu") from None
+        raise InputError(
+            f"--device {device}: torch has no such device here ({(str(error).splitlines() or [type(error).__name__])[0].rstrip('.')}); leave it out, or give cpu"
+        ) from None
 
 
 def _texts(sources: Sources) -> tuple["Topics", "Documents"]:

@@ -104,7 +104,7 @@ def language_table(found: tables.Found, planned: Sequence[Cell], chosen: Sequenc
                 )
                 for seed in dict.fromkeys(cell.seed for cell in planned if cell.system.name == system)
             ]  # fmt: skip
-            variance, rr = (sum(getattr(found, name) for found in spreads) / len(spreads) for name in ("rank_variance", "rr_variance"))
+            variance, rr = (sum(getattr(spread, name) for spread in spreads) / len(spreads) for name in ("rank_variance", "rr_variance"))
             lines.append(f"| {system} | {document} | {' '.join(queries)} | {variance:.1f} | {rr:.3f} | {gap} |")
     return (
         ["| system | documents | questions in | variance of rank | variance of RR | MoIR − CLIR of all, points |", "|---" * 6 + "|", *lines, ""]
