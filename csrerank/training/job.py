@@ -185,7 +185,7 @@ def _validation(inputs: Inputs, collection: Collection, cache: Path, quiet: bool
 
 
 def identity(dataset_id: str, base: str | Path, settings: Settings, inputs: Inputs) -> dict[str, Any]:
-    """Everything that makes the weights of such a training; ``training.json`` has it under *made from*."""
+    """What makes the weights of such a training (of validation its id and policy, not its texts); ``training.json`` has it under *made from*."""
     return _asked(dataset_id, base, _collection(dataset_id, settings, inputs, True), settings, inputs)
 
 

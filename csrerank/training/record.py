@@ -1,4 +1,4 @@
-"""What a training leaves: the folder it claims and fills, ``training.json`` with everything that made the weights, and a model card filled from what happened."""
+"""What a training leaves: the folder it claims and fills, ``training.json`` with what made the weights, and a model card filled from what happened."""
 
 import json
 import shutil
