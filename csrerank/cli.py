@@ -255,6 +255,9 @@ def run_command(arguments: list[str]) -> None:
         fail(str(error))
     except (click.Abort, KeyboardInterrupt):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one (pyarrow hands one on) must not interrupt the message and the exit code
+        # Interrupted within an exec or eval of a string (named tuples and data classes are made so), CPython keeps a note to die by the signal
+        # whatever is caught later (python/cpython, Python/pythonrun.c, run_eval_code_obj); another eval clears it.
+        eval("None")
         click.echo("interrupted; a job with an --output goes on where it was when the same command is given again", err=True)
         sys.exit(130)
     except OSError as error:

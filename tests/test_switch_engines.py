@@ -167,6 +167,13 @@ def test_interrupted(more: list[object], toy: Toy, whole: dict[str, bytes], tmp_
     assert cli(*arguments(toy, output)).returncode == 0 and contents(output) == whole
 
 
+def test_interrupted_while_a_string_is_executed(tmp_path: Path) -> None:
+    """As named tuples are made: CPython would die by the signal although the interrupt was caught."""
+    (tmp_path / "interrupted.py").write_text("from csrerank import cli\n\ncli.cli.main = lambda *_, **__: exec('raise KeyboardInterrupt')\ncli.main()\n")
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 130 and done.stderr.startswith(b"interrupted; "), done
+
+
 def test_two_jobs_at_once(toy: Toy, tmp_path: Path, cli: Cli) -> None:
     output = tmp_path / "out"
     process = started(toy, output)
