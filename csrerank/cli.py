@@ -204,19 +204,6 @@ def build_encoder_command(wheels: Path, output: Path | None, layers: str | None,
     say(build_and_check(wheels, output or cache_folder() / "encoder", layers, check))
 
 
-@models.command("train-default")
-@click.option("--encoder", required=True, type=click.Path(path_type=Path), help="What build-encoder wrote.")
-@click.option("--output", required=True, type=click.Path(path_type=Path))
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
-@QUIET
-def train_default_command(encoder: Path, output: Path, resume: bool, quiet: bool) -> None:
-    """Train the checkpoint that ships: zero-shot, on csrerank/en-qa/train with BM25 negatives."""
-    from csrerank.cache import cache_folder
-    from csrerank.training.default import train_default
-
-    train_default(encoder, output, cache_folder(), resume, quiet)
-
-
 @models.command("pack")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path))
