@@ -17,7 +17,7 @@ from csrerank.commands.models import compare_command
 from csrerank.errors import InputError
 from csrerank.languages import DEMO
 from csrerank.models.backbones import MEAN_WEIGHT, load_backbone
-from csrerank.models.batching import PairEncoder
+from csrerank.models.batching import Encoded, PairEncoder
 from csrerank.models.compare import Comparison, compare, demo_texts, pieces_per_word, read_texts, shown
 from csrerank.models.reranker import Reranker, Settings, position_limit
 from csrerank.models.vocabulary import kept_ids, pieces_used, trim_tokenizer
@@ -361,6 +361,20 @@ def test_compare_counts(encoders: dict[str, Path], toy_model: Path) -> None:
     assert all(row.pairs_per_second > 0 and (row.tokens, row.precision) == (32, "fp32") and row.device.startswith("cpu, ") for row in rows)
     assert rows[0].pieces == {"en": 4 / 3, "zh": 4 / 2}  # the, whale, sleep+ing; a word mark before each character
     assert rows[0].unknown == 0
+
+
+def test_compare_times_every_pair(encoders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full inputs, none of them twice: twins are scored once, and the speed would be that of one pair."""
+    computed: list[list[list[int]]] = []
+    forward = Reranker._forward
+
+    def recording(self: Reranker, inputs: list[Encoded], *more: Any) -> Any:
+        computed.append([row.ids for row in inputs])
+        return forward(self, inputs, *more)
+
+    monkeypatch.setattr(Reranker, "_forward", recording)
+    list(compare([str(encoders["xlm-r"])], {"en": ["the whale"]}, tokens=32, seconds=0, device="cpu"))
+    assert computed and all(len(inputs) == 16 and {len(ids) for ids in inputs} == {32} for inputs in computed)
 
 
 def test_compare_does_not_count_a_mean_layer_away(encoders: dict[str, Path], tmp_path: Path) -> None:

@@ -151,13 +151,15 @@ def _speed(reranker: Reranker, texts: Mapping[str, Sequence[str]], seconds: floa
     """Pairs a second, the median of rounds after one to warm up; pairs that fill the length exactly."""
     tokens = reranker.settings.max_length
     words = [word for of_lang in texts.values() for text in of_lang for word in text.split()]
-    text = " ".join(islice(cycle(words), tokens))  # a word gives a piece or more
+    query = " ".join(islice(cycle(words), tokens))  # a word gives a piece or more
     pairs = _CPU_PAIRS if reranker.device.type == "cpu" else max(1, (reranker.settings.batch_tokens or 0) // tokens)
+    # Numbered, because a pair of texts is scored once in a call.
+    passages = [f"{number} {query}" for number in range(pairs)]
     rates: list[float] = []
-    reranker.score(text, [text] * pairs)
+    reranker.score(query, passages)
     end = time.perf_counter() + seconds
     while len(rates) < ROUNDS or time.perf_counter() < end:
         start = time.perf_counter()
-        reranker.score(text, [text] * pairs)
+        reranker.score(query, passages)
         rates.append(pairs / (time.perf_counter() - start))
     return median(rates)
