@@ -207,12 +207,24 @@ def build_encoder_command(wheels: Path, output: Path | None, layers: str | None,
 @models.command("pack")
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--output", required=True, type=click.Path(path_type=Path))
-def pack_command(checkpoint: Path, output: Path) -> None:
-    """Pack a checkpoint for shipping: int8 layers, the frozen embedding table at its own 4 bits."""
+@click.option("--name", help="Of the checkpoint.  [default: the directory's]")
+def pack_command(checkpoint: Path, output: Path, name: str | None) -> None:
+    """Pack a checkpoint for shipping: trained layers as int8, what stayed frozen at its own 4 bits."""
     from csrerank.models.pack import pack
 
-    manifest = pack(checkpoint, output)
-    click.echo(f"{output}: {sum(file.stat().st_size for file in output.iterdir()) / 1e6:.1f} MB, {manifest['name']}")
+    report = pack(checkpoint, output, name)
+    click.echo(f"{output}: {report['total_bytes'] / 1e6:.1f} MB, {report['name']}")
+
+
+@models.command("unpack")
+@click.argument("packed", required=False, type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder to put the directory NAME-HASH into.  [default: the cache]")
+def unpack_command(packed: Path | None, output: Path | None) -> None:
+    """Print the plain Hugging Face directory of a packed checkpoint, unpacked first where it is not there yet.  [default: the one that ships]"""
+    from csrerank.cache import cache_folder
+    from csrerank.models.pack import default_pack, unpack
+
+    click.echo(unpack(packed or default_pack(), output or cache_folder(), verify=True))
 
 
 lexicon.add_command(quality_command)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from csrerank.cache import cache_folder
+from csrerank.cli import cli as root
 from csrerank.errors import InputError
 from csrerank.models import pack as packing
 from csrerank.models.e5 import Q4
@@ -122,6 +124,21 @@ def test_round_trip(checkpoint: Path, tmp_path: Path) -> None:
     assert len(report["encodings"]) - list(report["encodings"].values()).count("fp32") == 2 + 12 + 1  # tables, layers, head
     for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "README.md"):
         assert (folder / file).read_bytes() == (checkpoint / file).read_bytes()
+
+
+def test_what_was_unpacked_packs_into_the_same_bytes(checkpoint: Path, packed: Path, tmp_path: Path) -> None:
+    pack(unpack(packed, tmp_path / "cache"), tmp_path / "again", "toy")
+    assert contents(tmp_path / "again") == contents(packed)
+
+
+def test_on_the_command_line(checkpoint: Path, packed: Path, tmp_path: Path) -> None:
+    again, out, run = tmp_path / "again", tmp_path / "out", CliRunner().invoke
+    shutil.copytree(checkpoint, tmp_path / "other")
+    done = run(root, ["models", "pack", str(tmp_path / "other"), "--output", str(again), "--name", "toy"])
+    assert done.exit_code == 0 and done.output == f"{again}: 0.0 MB, toy\n" and contents(again) == contents(packed)
+    for _ in range(2):
+        done = run(root, ["models", "unpack", str(again), "--output", str(out)])
+        assert done.exit_code == 0 and done.output == f"{out / unpack(packed, tmp_path / 'cache').name}\n" and len(list(out.iterdir())) == 1
 
 
 def test_report_says_what_lies_in_the_folder(checkpoint: Path, tmp_path: Path) -> None:

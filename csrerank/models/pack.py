@@ -82,11 +82,12 @@ def _q4_blocks(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def encode_int8(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes (int8 [rows, columns]) and scales (float32 [rows], a row's largest magnitude / 127) of a finite float32 matrix.
+    """Codes (int8 [rows, columns]) and scales (float32 [rows], a row's largest magnitude / 127 to 16 bits) of a finite float32 matrix.
 
-    No weight moves by more than half its row's scale.
+    No weight moves by more than half its row's scale. Codes times scales of 16 bits are exact, so that what is decoded encodes to the same again.
     """
-    scales = np.abs(weights).max(axis=1) / np.float32(127)
+    mantissas, exponents = np.frexp(np.abs(weights).max(axis=1) / np.float32(127))
+    scales = np.ldexp(np.rint(mantissas * 65536) / np.float32(65536), exponents)
     divisor = np.where(scales > 0, scales, np.float32(1))[:, None]
     return np.clip(np.rint(weights / divisor), -127, 127).astype(np.int8), scales
 
@@ -124,7 +125,7 @@ def pack(directory: str | Path, target: Path, name: str | None = None) -> dict[s
     """Pack the checkpoint ``directory`` (config, float32 safetensors, tokenizer; a README where there is one) into the folder ``target``.
 
     The same checkpoint and ``name`` (the directory's own by default) give the same bytes, as long as the xz and safetensors libraries
-    are the same. A folder that ``pack`` wrote is replaced. Returns the manifest and, beside it, ``encodings`` (by tensor),
+    are the same; so does what ``unpack`` made of them. A folder that ``pack`` wrote is replaced. Returns the manifest and, beside it, ``encodings`` (by tensor),
     ``packed_bytes`` (by file), ``total_bytes``, and ``left_out`` (files of ``directory`` that a packed checkpoint does not carry).
 
     Raises ``InputError`` where a file is missing, a tensor is not finite float32, ``target`` holds something else, or the result would
