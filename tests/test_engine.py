@@ -105,17 +105,22 @@ def test_weights_that_change_are_seen(encoders: dict[str, Path]) -> None:
     assert np.array_equal(after, again) and not np.allclose(before, after)
 
 
-@pytest.mark.parametrize("kind", ["xlm-r", "mdeberta"])
-def test_the_head_is_in_fp32_under_bf16(kind: str, encoders: dict[str, Path]) -> None:
-    """In the engine, and in the models' own code."""
+@pytest.mark.parametrize(("kind", "engine"), [("xlm-r", True), ("mbert", True), ("mbert", False), ("mdeberta", False)])
+def test_the_head_is_in_fp32_under_bf16(kind: str, engine: bool, encoders: dict[str, Path]) -> None:
+    """In the engine, and in the models' own code; BERT's pooler is a part of it."""
+    import torch
+
     from csrerank.models.backbones import load_backbone
     from csrerank.models.reranker import Reranker, Settings
 
     model, tokenizer = load_backbone(encoders[kind])
     kinds = set()
-    head = model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier
-    head.register_forward_hook(lambda module, inputs, output: kinds.add((inputs[0].dtype, output.dtype)))
-    Reranker(model, tokenizer, Settings(48, 10, precision="bf16"), device="cpu").score_pairs(QUERIES, PASSAGES)
-    import torch
-
-    assert kinds == {(torch.float32, torch.float32)}
+    heads = [model.classifier.out_proj if hasattr(model.classifier, "out_proj") else model.classifier]
+    heads += [model.base_model.pooler.dense] if kind == "mbert" else []
+    for head in heads:
+        head.register_forward_hook(lambda module, inputs, output: kinds.add((module, inputs[0].dtype, output.dtype)))
+    reranker = Reranker(model, tokenizer, Settings(48, 10, precision="bf16"), device="cpu")
+    if not engine:
+        reranker._computing = lambda: reranker._padded_logits  # type: ignore[method-assign]
+    reranker.score_pairs(QUERIES, PASSAGES)
+    assert kinds == {(head, torch.float32, torch.float32) for head in heads}

@@ -439,15 +439,43 @@ def test_p_values_are_those_of_the_t_test_corrected_over_the_table() -> None:
     assert tables.shown_p(0.0001) == "0.0001" and tables.shown_p(0.00009) == "< .0001"
     above = tables.differences(found, [*names, tables.FIRST_STAGE], track, {"a": None}, tables.FIRST_STAGE)
     assert [difference.system for difference in above] == names and above[0].comparison.difference == pytest.approx(0.2)
-    same = tables.equivalences(found, names, track, {"a": None})
-    assert same["still"].verdict == "equivalent" and same["up"].verdict == "different"
-    assert same["noise"].test.verdict == "inconclusive" and same["noise"].test.power < 0.5 and same["noise"].verdict == "not decidable at this size"
+    tests = tables.equivalences(found, names, track, {"a": None})
+    same = {test.system: test for test in tests}
+    assert same["still"].verdict == "equivalent" and same["up"].verdict == "different" and {test.what for test in tests} == {"a"}
+    assert same["noise"].test.verdict == "inconclusive" and same["noise"].power < 0.5 and same["noise"].verdict == "not decidable at this size"
     assert 0.001 < same["still"].p < 0.05
     assert same["still"].p == pytest.approx(3 * max(same["still"].test.p_lower, same["still"].test.p_upper))
-    assert any(line.endswith("not decidable at this size |") for line in tables.equivalence_table(same))
-    # Equivalent by itself, but not once it is one of several.
-    assert tables._verdict(same["still"].test, 0.06) == "inconclusive"
+    assert any(line.endswith("not decidable at this size |") for line in tables.equivalence_table(tests))
     assert {"en-en", "de-de", "ru-ru", "ar-ar"} <= set(SMALL["xquad-r"])
+
+
+def test_equivalence_is_corrected_and_so_is_its_power() -> None:
+    base = {str(topic): 0.5 for topic in range(100)}
+    moved = {topic: value + (0.078 if int(topic) % 2 else -0.078) for topic, value in base.items()}
+    tracks = [Track(name, "x", "MoIR seen") for name in ("en-en", "de-de")]
+    found = {(system, track.name): [moved if system != "zero-shot" else base] for system in ("zero-shot", "a", "b") for track in tracks}
+    clusters = {track.name: None for track in tracks}
+    (alone,) = tables.equivalences(found, ["zero-shot", "a"], tracks[:1], clusters)
+    assert (alone.what, alone.verdict) == ("en-en", "equivalent") and alone.p < 0.05 and alone.power == alone.test.power
+    several = tables.equivalences(found, ["zero-shot", "a", "b"], tracks, clusters)
+    assert [(test.system, test.what) for test in several] == [("a", "en-en"), ("a", "average"), ("b", "en-en"), ("b", "average")]
+    assert all(test.test.verdict == "equivalent" and test.p == pytest.approx(4 * alone.p) and test.p > 0.05 for test in several)
+    assert all(test.power < alone.power and test.verdict == "not decidable at this size" for test in several)
+
+
+def test_an_average_shows_its_spread_over_seeds() -> None:
+    found = {("s", "a"): [{"1": 0.1}, {"1": 0.3}], ("s", "b"): [{"1": 0.2}, {"1": 0.2}], ("s", "c"): [{"1": 0.2}]}
+    (row,) = (line for line in tables.main_table(found, ["s"], [Track(name, "x", "CLIR seen") for name in "ab"]) if line.startswith("| s |"))
+    assert row == "| s | 20.0 ± 14.1 | 20.0 ± 0.0 | 20.0 ± 7.1 |"
+    (row,) = (line for line in tables.main_table(found, ["s"], [Track(name, "x", "CLIR seen") for name in "ac"]) if line.startswith("| s |"))
+    assert row.endswith("| 20.0 |")
+
+
+def test_overlap_is_told_of_all_tracks_or_not_at_all() -> None:
+    kinds = {"a": {"1": "none"}, "b": {"1": "more"}}
+    found = {(system, track): [{"1": 0.5}] for system, track in (("zero-shot", "a"), ("zero-shot", "b"), ("s", "a"), ("s", "b"), ("part", "a"))}
+    lines = tables.overlap_table(found, ["zero-shot", "s", "part"], kinds)
+    assert lines[2:] == ["| s | none | 1 | 50.0 | +0.0 |", "| s | more | 1 | 50.0 | +0.0 |", "| part | all | *not run* | *not run* | *not run* |", ""]
 
 
 def test_a_sweep_is_by_p() -> None:

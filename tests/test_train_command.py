@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from csrerank.collections.demo import edition
+
 TOPICS, PASSAGES = 24, 60
 WORDS = ["whale", "sleep", "mountain", "ash", "river", "stone", "light", "winter", "bread", "cloud", "music", "glass"]
 
@@ -159,11 +161,15 @@ def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
     assert record["licences of the lexicons"] == ["CC0"] and record["policy"]["name"] == "mine"
 
     card = (whole / "README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\npipeline_tag: text-ranking\n") and "base_model" not in card and "license: other\nlanguage:\n- de\n- en\n---" in card
+    assert (
+        card.startswith("---\npipeline_tag: text-ranking\n")
+        and "base_model" not in card
+        and "license: other\ndatasets:\n- csrerank/msmarco\nmetrics:\n- mrr\nlanguage:\n- de\n- en\n---" in card
+    )
     shares = {name: count / (6 * TOPICS * 3) for name, count in record["negatives drawn"].items()}
     for said in (
         "| policy | mine; seed 2023 |", record["made from"]["SHA-256"]["documents"], "| lexicons | toy |", "CC0", "| licence | other; it was made from the base and the texts of csrerank/msmarco/train, the lexicons (CC0), whose licences have their say |",
-        f"bm25 {shares['bm25']:.2f}", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32",
+        f"bm25 {shares['bm25']:.2f}", f"({TOPICS} of its {TOPICS} topics with a relevant document)", "| layers | 0, 1 of the base's |", "| dropout | 0.1 of hidden states", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32",
     ):  # fmt: skip
         assert said in card, said
     assert "held-out" not in card  # without validation no word is held out
@@ -335,6 +341,9 @@ def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
         (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-0"], "csrerank/en-qa/train/ml-cs/epoch-0: names one epoch, and training switches anew in each; leave /epoch-0 out"),
         (["--licence", "Apache 2.0: see LICENSE"], "--licence Apache 2.0: see LICENSE: give the hub's name of one, as apache-2.0, or other"),
         (["--encoder", "e5"], "--encoder e5 is given, but neither --distil nor --negatives dense reads it; ask for one of these, or leave it out"),
+        (["--bm25-run", "{run}", "--negatives", "bm25"], "{run}: document 'no-such' is not in csrerank/demo/en-en; give a run over its documents"),
+        (["--negatives-per-topic", "150"], "144 documents are too few for 150 negatives beside the relevant ones; lower --negatives-per-topic"),
+        (["--negatives", "dense,random", "--dense-run", "{run}"], "{run}: document 'no-such' is not in"),
         (["--bm25-run", "no.trec"], "--bm25-run is given, but --negatives takes none from it; add bm25 there, or leave the run out"),
         (["--dataset", "csrerank/no-such"], "unknown dataset 'csrerank/no-such'"),
         (["--dataset", "csrerank/en-qa/train/ml-cs/epoch-3"], "csrerank/en-qa/train/ml-cs/epoch-3: names one epoch, and training switches anew in each; leave /epoch-3 out"),
@@ -373,8 +382,26 @@ def test_refusals(given: list[str], message: str, encoder: Path, tmp_path: Path,
         "--query-tokens",
         16,
     ]
-    assert message in refused(capsys, *usual, *given)
+    run = tmp_path / "run.trec"
+    run.write_text(f"{next(iter(edition('en', 'passages').topics))} Q0 no-such 1 2.0 bm25\n")
+    assert message.replace("{run}", str(run)) in refused(capsys, *usual, *(part.replace("{run}", str(run)) for part in given))
     assert not (tmp_path / "out").exists()
+
+
+def test_two_trainings_at_once(home: Path, encoder: Path, commands: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second is refused, and the first one's checkpoints stay."""
+    from csrerank.training import record
+
+    output = tmp_path / "model"
+    killed(commands, arguments(home, encoder, output), output, 6)
+    before = {path.name for path in (output / "checkpoints").iterdir()}
+    asked = json.loads((output / "checkpoints" / "settings.json").read_text())
+    with record.claim(output, asked):
+        commands.start(*arguments(home, encoder, output))
+        code, said = commands.end()
+        lock = output / "checkpoints" / ".csrerank-lock"
+        assert (code, said.splitlines()[-1]) == (2, f"Error: {lock}: another job is writing this journal; wait for it, or give another --output")
+    assert {path.name for path in (output / "checkpoints").iterdir()} == before
 
 
 def test_refused_places(encoder: Path, toy_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,7 +432,9 @@ def test_a_loss_that_is_not_a_number_ends_it(encoder: Path, tmp_path: Path, caps
     """No checkpoint of such weights is written."""
     usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
     said = refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "out", "--learning-rate", "1e38")
-    assert said.startswith("the loss by step ") and said.endswith(" is not a number; lower --learning-rate, or take --precision fp32")
+    assert said.startswith("the loss by step ") and said.endswith(
+        " is not a number; lower --learning-rate or take --precision fp32, and give another --output or delete this one"
+    )
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["checkpoints"]
     assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
 
@@ -418,7 +447,7 @@ def test_a_checkpoint_between_two_logs_holds_numbers(
     monkeypatch.setattr("csrerank.training.job.objective_named", lambda name: lambda logits: logits.mean() * 0 + next(losses))
     usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
     said = refused(capsys, *usual, "--base", encoder, "--output", tmp_path / "out", "--epochs", 6, "--evaluate-every", 30, "--negatives-per-topic", 1)
-    assert said == "the loss by step 30 is not a number; lower --learning-rate, or take --precision fp32"
+    assert said == "the loss by step 30 is not a number; lower --learning-rate or take --precision fp32, and give another --output or delete this one"
     assert not list((tmp_path / "out" / "checkpoints").glob("checkpoint-*"))
 
 
@@ -459,6 +488,8 @@ def test_the_card_tells_of_translations(encoder: Path, tmp_path: Path) -> None:
 
 class Scripted:
     """A validation that gives what it is told, one figure a call; ``None`` stands for a power cut."""
+
+    fingerprint = "scripted"
 
     def __init__(self, *means: float | None) -> None:
         self.means = list(means)

@@ -188,7 +188,8 @@ def test_an_exhausted_source_is_made_up_for_at_random() -> None:
     assert [source for _, source in found.draw("u", "b", 2, 0)] == ["random", "random"]
     assert len(dict(found.draw("t", "a", 6, 0))) == 6
     with pytest.raises(InputError, match=r"^7 documents are too few for 7 negatives beside the relevant ones; lower --negatives-per-topic$"):
-        found.draw("t", "a", 7, 0)
+        found.check("tu", 7)
+    found.check("tu", 6)
 
 
 def test_negatives_of_the_same_article() -> None:
@@ -789,4 +790,8 @@ def test_a_program_translates_line_by_line(dataset: str, tmp_path: Path, monkeyp
     ):  # fmt: skip
         with pytest.raises(InputError, match=told):
             translating.translate_dataset(dataset, command, tmp_path / "never.jsonl", quiet=True)
-        (tmp_path / "never.jsonl.part").unlink(missing_ok=True)
+        assert not list(tmp_path.glob("never*"))  # nothing stands in the way of a mended command
+    (tmp_path / "never.jsonl.part").write_bytes(b"mine")
+    with pytest.raises(InputError, match="begun by another command"):
+        translating.translate_dataset(dataset, "cat", tmp_path / "never.jsonl", quiet=True)
+    assert (tmp_path / "never.jsonl.part").read_bytes() == b"mine"

@@ -19,6 +19,7 @@ from csrerank.experiments.systems import CHECKPOINT
 from csrerank.experiments.systems import systems as systems_named
 from csrerank.experiments.tracks import SMALL, Track
 from csrerank.experiments.tracks import tracks as tracks_named
+from csrerank.files import is_stream
 from csrerank.models.backbones import layers_of
 from csrerank.training.job import Inputs, Settings, identity, train
 
@@ -92,7 +93,7 @@ def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
 
     check_device(matrix.device)
     known_hub = str(matrix.base).count("/") == 1 and not str(matrix.base).startswith((".", "/")) and not matrix.base.exists()
-    if None in checkpoints and not known_hub and not (matrix.base / "config.json").exists():
+    if None in checkpoints and not known_hub and str(matrix.base) != DEFAULT_MODEL and not (matrix.base / "config.json").exists():
         raise InputError(f"--base {matrix.base}: no encoder there; make the default one with scripts/build_encoder, or give a directory or a hub name")
     there = matrix.encoder is not None and (matrix.encoder / "config.json").exists()
     if "dense" in matrix.stages and not there:
@@ -103,6 +104,8 @@ def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
         if not Path(find_model(checkpoint)).is_dir():
             raise InputError(f"--systems {CHECKPOINT}{checkpoint}: no such directory; give one with a checkpoint, or {CHECKPOINT}{DEFAULT_MODEL}")
     if matrix.translations:
+        if is_stream(matrix.translations):
+            raise InputError(f"--translations {matrix.translations}: give a file; it is read more than once")
         read_translations(matrix.translations)
 
 
@@ -129,6 +132,9 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, cards: boo
         _check_cards(matrix, [cell.system.checkpoint for cell in planned])
     layout, scale = Layout(runs, work, matrix.collection, matrix.scale), SCALES[matrix.scale]
     models = _by_model(planned)
+    for training, translated, seed in models:
+        if translated:
+            _directory(matrix, training, translated, seed, layout)  # an id that the dataset lacks is told before anything is trained
     fixed = {training: Path(find_model(training.removeprefix(CHECKPOINT))) for training, _, _ in models if training.startswith(CHECKPOINT)}
     candidates = {(track.name, stage): first_stage(track, stage, layout, scale, matrix.encoder, quiet) for track in chosen for stage in matrix.stages}
     computed = 0

@@ -4,10 +4,11 @@ uncertainty; gain by token overlap.
 
 from collections.abc import Mapping, Sequence
 from math import fsum
+from statistics import stdev
 from typing import NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.evaluation.equivalence import Equivalence, equivalent
+from csrerank.evaluation.equivalence import Equivalence, equivalent, power
 from csrerank.evaluation.significance import Comparison, averaged, compared, corrected
 from csrerank.experiments.systems import BASELINE, CHECKPOINT
 from csrerank.experiments.tracks import GROUPS, Track
@@ -34,10 +35,15 @@ class Difference(NamedTuple):
 
 
 class Same(NamedTuple):
-    """An equivalence test, its p corrected by Holm over the systems, and the verdict by that."""
+    """An equivalence test of a system on ``what``: a track, or a group's average. ``p`` is corrected by Holm over the table; ``power``, of two equal runs, is at the
+    level of Holm's first step, the strictest; the verdict is by both.
+    """
 
+    system: str
+    what: str
     test: Equivalence
     p: float
+    power: float
     verdict: str
 
 
@@ -77,10 +83,19 @@ def main_table(found: Found, systems: Sequence[str], tracks: Sequence[Track]) ->
         for system in systems:
             cells = [over_seeds(found, system, name) for name in names]
             shown = [_shown(cell, found.get((system, name))) for cell, name in zip(cells, names, strict=True)]
-            whole = [mean(cell) for cell in cells if cell is not None]
-            lines.append(f"| {system} | " + " | ".join(shown) + f" | {100 * fsum(whole) / len(whole):.1f} |" if len(whole) == len(names) else f"| {system} | " + " | ".join([*shown, NOT_RUN]) + " |")  # fmt: skip
+            lines.append(f"| {system} | " + " | ".join([*shown, _average(found, system, names)]) + " |")
         lines.append("")
     return lines
+
+
+def _average(found: Found, system: str, names: Sequence[str]) -> str:
+    """The mean over tracks, and the spread of it over seeds."""
+    runs = [found.get((system, name), ()) for name in names]
+    if not all(runs):
+        return NOT_RUN
+    value = fsum(fsum(map(mean, seeds)) / len(seeds) for seeds in runs) / len(runs)
+    by_seed = [fsum(map(mean, seeds)) / len(names) for seeds in zip(*runs, strict=True)] if len({len(seeds) for seeds in runs}) == 1 else []
+    return f"{100 * value:.1f}" + (f" ± {100 * stdev(by_seed):.1f}" if len(by_seed) > 1 else "")
 
 
 def _shown(cell: Scores | None, seeds: Sequence[Scores] | None) -> str:
@@ -149,34 +164,43 @@ def moir(tracks: Sequence[Track]) -> list[str]:
     return [track.name for track in tracks if track.group == "MoIR seen"]
 
 
-def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> dict[str, Same]:
-    """Whether a system leaves MoIR as it is: two one-sided tests over ``moir(tracks)`` averaged by topic, p corrected over the systems."""
+def equivalences(found: Found, systems: Sequence[str], tracks: Sequence[Track], clusters: Mapping[str, Mapping[str, str] | None]) -> list[Same]:
+    """Whether a system leaves MoIR as it is: two one-sided tests over ``moir(tracks)`` averaged by topic, and over en-en alone, p corrected over all of these."""
     names = moir(tracks)
+    parts = {name: [name] for name in names if name == "en-en" or len(names) == 1} | ({"average": names} if len(names) > 1 else {})
     made = {}
-    for system in systems:
-        ours, theirs = over_tracks(found, system, names), over_tracks(found, BASELINE, names)
-        if system not in (BASELINE, FIRST_STAGE) and ours is not None and theirs is not None:
-            made[system] = equivalent(ours, theirs, _of(clusters[names[0]], ours), MARGIN)
-    adjusted = corrected({system: max(test.p_lower, test.p_upper) for system, test in made.items()})
-    return {system: Same(test, adjusted[system], _verdict(test, adjusted[system])) for system, test in made.items()}
+    for system in (system for system in systems if system not in (BASELINE, FIRST_STAGE)):
+        for what, part in parts.items():
+            ours, theirs = over_tracks(found, system, part), over_tracks(found, BASELINE, part)
+            if ours is not None and theirs is not None:
+                made[system, what] = equivalent(ours, theirs, _of(clusters[part[0]], ours), MARGIN)
+    within = corrected({chr(31).join(key): max(test.p_lower, test.p_upper) for key, test in made.items()})
+    apart = corrected({chr(31).join(key): _p_of_none(test) for key, test in made.items()})
+    same = []
+    for (system, what), test in made.items():
+        key = f"{system}{chr(31)}{what}"
+        reached = power(test.margin, test.se, test.df, test.alpha / len(made))
+        verdict = (
+            "equivalent" if within[key] < test.alpha else "different" if apart[key] < test.alpha else "inconclusive" if reached >= DECIDABLE else UNDECIDABLE
+        )
+        same.append(Same(system, what, test, within[key], reached, verdict))
+    return same
 
 
-def _verdict(test: Equivalence, p: float) -> str:
+def _p_of_none(test: Equivalence) -> float:
+    """Two-sided p of no difference at all."""
     from scipy.stats import t
 
-    verdict = test.verdict
-    if verdict == "equivalent" and p >= test.alpha:
-        verdict = "different" if abs(test.difference) > float(t.ppf(1 - test.alpha / 2, test.df)) * test.se else "inconclusive"
-    return UNDECIDABLE if verdict == "inconclusive" and test.power < DECIDABLE else verdict
+    return float(2 * t.sf(abs(test.difference) / test.se, test.df)) if test.se else float(test.difference == 0)
 
 
-def equivalence_table(found: Mapping[str, Same]) -> list[str]:
-    """One line a system."""
-    lines = ["| system | MoIR difference | 90 % interval | p | p, Holm | power at no difference | verdict |", "|---" * 7 + "|"]
-    for system, (test, adjusted, verdict) in found.items():
+def equivalence_table(found: Sequence[Same]) -> list[str]:
+    """One line a test."""
+    lines = ["| system | on | difference | 90 % interval | p | p, Holm | power at no difference | verdict |", "|---" * 8 + "|"]
+    for system, what, test, adjusted, reached, verdict in found:
         interval = f"{100 * test.low:+.1f} to {100 * test.high:+.1f}"
         ps = f"{shown_p(max(test.p_lower, test.p_upper))} | {shown_p(adjusted)}"
-        lines.append(f"| {system} | {100 * test.difference:+.1f} | {interval} | {ps} | {test.power:.2f} | {verdict} |")
+        lines.append(f"| {system} | {what} | {100 * test.difference:+.1f} | {interval} | {ps} | {reached:.2f} | {verdict} |")
     return [*lines, ""]
 
 
@@ -203,20 +227,18 @@ def overlap_kind(query: set[str], document: set[str]) -> str:
 
 
 def overlap_table(found: Found, systems: Sequence[str], kinds: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Gain over Zero-shot by token overlap.
+    """Gain over Zero-shot by token overlap, all tracks together; a system that was not run on all of them says so.
 
     :param kinds: track -> topic -> kind of overlap with its relevant documents.
     """
     lines = ["| system | overlap | topics | Zero-shot | gain |", "|---|---|---|---|---|"]
-    for system in systems:
-        if system in (BASELINE, FIRST_STAGE):
+    for system in (system for system in systems if system not in (BASELINE, FIRST_STAGE)):
+        cells = [(over_seeds(found, system, track), over_seeds(found, BASELINE, track), of_topic) for track, of_topic in kinds.items()]
+        if any(ours is None or theirs is None for ours, theirs, _ in cells):
+            lines.append(f"| {system} | all | {NOT_RUN} | {NOT_RUN} | {NOT_RUN} |")
             continue
         for kind in OVERLAPS:
-            pairs = []
-            for track, of_topic in kinds.items():
-                ours, theirs = over_seeds(found, system, track), over_seeds(found, BASELINE, track)
-                if ours is not None and theirs is not None:
-                    pairs += [(ours[topic], theirs[topic]) for topic in ours if of_topic.get(topic) == kind]
+            pairs = [(ours[topic], theirs[topic]) for ours, theirs, of_topic in cells if ours and theirs for topic in ours if of_topic.get(topic) == kind]
             if pairs:
                 before = fsum(their for _, their in pairs) / len(pairs)
                 lines.append(f"| {system} | {kind} | {len(pairs)} | {100 * before:.1f} | {100 * (fsum(our for our, _ in pairs) / len(pairs) - before):+.1f} |")

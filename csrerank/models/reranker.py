@@ -223,7 +223,9 @@ def head_in_fp32(model: Any, wanted: bool) -> Iterator[None]:
     """Keep autocast out of the classification head: a logit in bf16 has 8 bits, so documents would tie that the model tells apart."""
     import torch
 
-    heads = [module for name, module in model.named_children() if name != model.base_model_prefix and isinstance(module, torch.nn.Module)] if wanted else []
+    heads = [module for name, module in model.named_children() if name != model.base_model_prefix] if wanted else []
+    pooler = getattr(model.base_model, "pooler", None)  # BERT's is a part of what it heads
+    heads += [pooler] if wanted and pooler is not None else []
 
     def fp32(forward: Callable[..., Any]) -> Callable[..., Any]:
         def computed(*inputs: Any) -> Any:

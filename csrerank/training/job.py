@@ -7,7 +7,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from csrerank.codeswitch import Lexicons
 from csrerank.codeswitch.held_out import TrainingLexicons
 from csrerank.errors import InputError
+from csrerank.files import is_stream
 from csrerank.metadata import versions
 from csrerank.models.batching import PairEncoder
 from csrerank.training import negatives, record, trainer
@@ -113,19 +115,24 @@ def train(
         documents = collection.all_documents()
         collection.check_judged(topics, documents)
         validation = _validation(inputs, collection, cache, quiet)
-        candidates = _candidates(collection, settings, inputs, cache, quiet)
+        candidates = _candidates(collection, documents, settings, inputs, cache, quiet)
         drawer = Drawer(settings.negatives, candidates, documents, collection.relevant, settings.seed)
+        drawer.check(topics, settings.negatives_per_topic)
         teacher = Teacher.of(collection, encoder_directory(inputs.encoder, cache), cache, quiet) if settings.distil else None
+        here["validation texts"] = validation.fingerprint if validation else None
+        lock = record.claim(output, asked | here) if arguments.process_index == 0 else nullcontext()
+    with lock:
+        groups = Groups(collection, drawer, wanted, settings.negatives_per_topic, settings.seed, teacher)
+        running, resumed = _run(groups, model, encoder, settings, arguments, validation)
+        result = _result(running.state, output)
         if arguments.process_index == 0:
-            record.claim(output, asked | here)
-    groups = Groups(collection, drawer, wanted, settings.negatives_per_topic, settings.seed, teacher)
-    running, resumed = _run(groups, model, encoder, settings, arguments, validation)
-    result = _result(running.state, output)
-    if arguments.process_index == 0:
-        if inputs.translations:
-            here["translations"] = {"file": inputs.translations.name, "SHA-256": asked["runs"]["translations"], "translated": collection.translated}
-        happened = {**here, "negatives drawn": groups.sources(result.steps * settings.batch), "resumed at step": resumed, "started": started}
-        _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened, licence))
+            if inputs.translations:
+                here["translations"] = {"file": inputs.translations.name, "SHA-256": asked["runs"]["translations"], "translated": collection.translated}
+            happened = {
+                **here, "topics": {"trained on": len(topics), "with a relevant document": len(collection.relevant)}, "layers": model.config.csrerank["layers"],
+                "negatives drawn": groups.sources(result.steps * settings.batch), "resumed at step": resumed, "started": started,
+            }  # fmt: skip
+            _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened, licence))
     return result
 
 
@@ -146,6 +153,8 @@ def _check(dataset_id: str, settings: Settings, inputs: Inputs, licence: str) ->
             raise InputError(f"--{name}-run is given, but --negatives takes none from it; add {name} there, or leave the run out")
         if path and not path.is_file():
             raise InputError(f"{path}: no such file; check the path given with --{name}-run")
+    if inputs.translations and is_stream(inputs.translations):
+        raise InputError(f"--translations {inputs.translations}: give a file; it is read more than once")
     if inputs.encoder and not settings.distil and ("dense" not in dict(settings.negatives) or inputs.dense_run):
         raise InputError(f"--encoder {inputs.encoder} is given, but neither --distil nor --negatives dense reads it; ask for one of these, or leave it out")
     refuse_test_topics(dataset_id, inputs.validation)
@@ -158,13 +167,16 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _candidates(collection: Collection, settings: Settings, inputs: Inputs, cache: Path, quiet: bool) -> dict[str, Candidates]:
+def _candidates(collection: Collection, documents: Sequence[str], settings: Settings, inputs: Inputs, cache: Path, quiet: bool) -> dict[str, Candidates]:
+    """The sources that negatives come from. Raises ``InputError`` where one names a document that the collection lacks."""
     sources: dict[str, Candidates] = {}
     given = {"bm25": inputs.bm25_run, "dense": inputs.dense_run}
     for name, _ in settings.negatives:
         if name in negatives.RUNS:
             path = given[name] or collection.run(name, 2 * negatives.DEPTH, cache, inputs.encoder, quiet)
             found = read_candidates(path, collection.topics, 2 * negatives.DEPTH)
+            if given[name] and (odd := _unknown(found, documents)):
+                raise InputError(f"{path}: document {odd!r} is not in {collection.base}; give a run over its documents")
             kept = {topic: [document for document in documents if document not in collection.relevant.get(topic, ())] for topic, documents in found.items()}
             sources[name] = negatives.of_run({topic: documents[: negatives.DEPTH] for topic, documents in kept.items()})
         elif name == "article":
@@ -174,8 +186,16 @@ def _candidates(collection: Collection, settings: Settings, inputs: Inputs, cach
                 members.setdefault(article, []).append(document)
             sources[name] = negatives.of_article(members, article_of)
         elif name == "docpairs":
-            sources[name] = negatives.of_run(collection.docpairs(DOCPAIRS))
+            worse = collection.docpairs(DOCPAIRS)
+            if odd := _unknown(worse, documents):
+                raise InputError(f"{collection.base}: document {odd!r} of its training pairs is not in the collection; mend it, or take other --negatives")
+            sources[name] = negatives.of_run(worse)
     return sources
+
+
+def _unknown(found: Mapping[str, Sequence[str]], documents: Sequence[str]) -> str | None:
+    """A document of ``found``, the first in order of names, that is not among ``documents``."""
+    return min({document for ranking in found.values() for document in ranking}.difference(documents), default=None)
 
 
 def _validation(inputs: Inputs, collection: Collection, cache: Path, quiet: bool) -> Any:
@@ -224,6 +244,8 @@ def _validation_made_from(dataset_id: str) -> dict[str, Any]:
 
 def _here(collection: Collection, settings: Settings, inputs: Inputs, arguments: Any, cache: Path) -> dict[str, Any]:
     """What else a resumed job must find as it was, for the same weights."""
+    import torch
+
     from csrerank.models.reranker import directory_hash
 
     encoding = settings.distil or (dict(settings.negatives).get("dense") and not inputs.dense_run)
@@ -231,6 +253,8 @@ def _here(collection: Collection, settings: Settings, inputs: Inputs, arguments:
         "bi-encoder": directory_hash(encoder_directory(inputs.encoder, cache)) if encoding else None,
         "precision": "bf16" if arguments.bf16 else "fp32",
         "processes": arguments.world_size,
+        "device": arguments.device.type,
+        "threads": torch.get_num_threads() if arguments.device.type == "cpu" else None,
     }
 
 

@@ -2,7 +2,7 @@
 in stated shares.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Protocol
 
@@ -53,15 +53,19 @@ class Drawer:
         self._names, self._bounds = [name for name, _ in shares], list(accumulate(share for _, share in shares))
         self._sources, self._everything, self._relevant, self._seed = sources, everything, relevant, seed
 
+    def check(self, topics: Iterable[str], count: int) -> None:
+        """Raise ``InputError`` where the collection has too few documents for ``count`` negatives of one of ``topics``."""
+        most = max(len(self._relevant[topic]) for topic in topics)
+        if len(self._everything) < most + count:
+            raise InputError(f"{len(self._everything)} documents are too few for {count} negatives beside the relevant ones; lower --negatives-per-topic")
+
     def draw(self, topic: str, positive: str, count: int, epoch: int) -> list[tuple[str, str]]:
-        """``count`` distinct documents, each with the source it came from: ``random`` where the source drawn for it has none left. Raises ``InputError`` where
-        the collection has too few.
+        """``count`` distinct documents, each with the source it came from: ``random`` where the source drawn for it has none left. The collection must have as
+        many (``check``).
         """
         from csrerank.collections.sampling import uniform  # here, for the command line to start without ir_datasets
 
         taken = set(self._relevant[topic]) | {positive}
-        if len(self._everything) < len(taken) + count:
-            raise InputError(f"{len(self._everything)} documents are too few for {count} negatives beside the relevant ones; lower --negatives-per-topic")
         found = []
         for place in range(count):
             share = uniform("source", self._seed, epoch, topic, place) * self._bounds[-1]

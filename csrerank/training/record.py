@@ -5,11 +5,12 @@ import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from csrerank.codeswitch.held_out import SHARE, TrainingLexicons
 from csrerank.errors import InputError
 from csrerank.files import atomic, check_writable
+from csrerank.journal import locked
 from csrerank.metadata import platform_of, versions
 from csrerank.models.card import write_card
 from csrerank.training.trainer import CHECKPOINTS
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from csrerank.training.collection import Collection
     from csrerank.training.job import Settings, Trained
 
-_SETTINGS = "settings.json"
+_SETTINGS, _LOCK = "settings.json", ".csrerank-lock"
 
 
 class Training(NamedTuple):
@@ -55,8 +56,10 @@ def check_free(output: Path, asked: Mapping[str, Any]) -> None:
         raise InputError(f"{checkpoints}: not csrerank's; give another --output")
 
 
-def claim(output: Path, asked: Mapping[str, Any]) -> None:
-    """Take ``output`` for this training. Raises ``InputError`` where ``check_free`` does, and where it cannot be written."""
+def claim(output: Path, asked: Mapping[str, Any]) -> BinaryIO:
+    """Take ``output`` for this training, until the file that it gives is closed. Raises ``InputError`` where ``check_free`` does, where it cannot be written, and
+    where another training holds it.
+    """
     check_free(output, asked)
     known = output / CHECKPOINTS / _SETTINGS
     try:
@@ -64,8 +67,15 @@ def claim(output: Path, asked: Mapping[str, Any]) -> None:
     except OSError as error:
         raise InputError(f"{output}: cannot be made ({error.strerror}); give another --output") from error
     check_writable(known)
-    with atomic(known) as stream:
-        stream.write(json.dumps(asked, indent=1).encode())
+    lock = locked(known.with_name(_LOCK))
+    try:
+        check_free(output, asked)  # another may have come and gone meanwhile
+        with atomic(known) as stream:
+            stream.write(json.dumps(asked, indent=1).encode())
+    except BaseException:
+        lock.close()
+        raise
+    return lock
 
 
 def publish(work: Path, output: Path) -> None:
@@ -105,6 +115,7 @@ def write_record(folder: Path, base: str | Path, training: Training) -> None:
         limits=_limits(training, commercial),
         licence=training.licence,
         languages=collection.languages,
+        datasets=["/".join(collection.base.split("/")[:2])],
     )
 
 
@@ -115,7 +126,7 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
     shares = ", ".join(f"{name} {count / drawn:.2f}" for name, count in content["negatives drawn"].items())
     hardware = content["platform"].get("gpu") or content["platform"]["cpu"]
     told = {
-        "data": f"{collection.id} ({len(collection.relevant)} topics with a relevant document); SHA-256: {', '.join(f'{name} {value}' for name, value in hashes.items())}",
+        "data": f"{collection.id} ({content['topics']['trained on']} of its {len(collection.relevant)} topics with a relevant document); SHA-256: {', '.join(f'{name} {value}' for name, value in hashes.items())}",
         "policy": _policy(collection),
         "lexicons": ", ".join(content["sources of the lexicons"]) or "none",
         "licences of the lexicons": ", ".join(content["licences of the lexicons"]) or "none",
@@ -123,6 +134,8 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
         "objective": settings.objective
         + (f", and {settings.distil:g} of the loss by the bi-encoder's cosines at temperature {settings.temperature:g}" if settings.distil else ""),
         "pooling": settings.pooling,
+        "layers": f"{', '.join(map(str, content['layers']))} of the base's",
+        "dropout": f"{settings.dropout:g} of hidden states, none of attention",
         "steps": f"{content['steps']} of {settings.batch} topics, of {settings.epochs} epochs; the weights of step {content['kept step']}",
         "learning rate": f"{settings.learning_rate:g}, linear warm-up over {settings.warmup:g} and linear decay; AdamW; seed {settings.seed}",
         "frozen": f"all embeddings and the lower {settings.freeze_layers} layers"
@@ -135,6 +148,8 @@ def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:
         + (f" from step {content['resumed at step']} on" if content["resumed at step"] else ""),
         "software": ", ".join(f"{name} {version}" for name, version in content["software"].items()),
     }
+    if content["bi-encoder"]:
+        told["bi-encoder"] = f"SHA-256 {content['bi-encoder']}"
     if "translations" in content:
         given = content["translations"]
         told["translations"] = f"{given['file']}, SHA-256 {given['SHA-256']}: {_translated(collection)}"

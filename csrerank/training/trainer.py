@@ -114,7 +114,9 @@ def ranking_trainer(loss: Loss, validate: Callable[[Any], dict[str, float]] | No
         def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
             # Here the figures are on the host already; a look at each step's would have the accelerator wait.
             if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
-                raise InputError(f"the loss by step {self.state.global_step} is not a number; lower --learning-rate, or take --precision fp32")
+                raise InputError(
+                    f"the loss by step {self.state.global_step} is not a number; lower --learning-rate or take --precision fp32, and give another --output or delete this one"
+                )
             super().log(logs, *args, **kwargs)
 
         def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -48,24 +50,37 @@ def translate_dataset(dataset_id: str, command: str, output: Path, sides: Sequen
     texts = list(_texts(collection, sides))
     part = output.with_name(f"{output.name}.part")
     asked = {"command": command, "texts": hashlib.sha256("\x1e".join("\x1f".join(row) for row in texts).encode("utf-8", "surrogatepass")).hexdigest()}
-    with locked(part) as file:
+    with locked(part) as file, _left(part, file):
         done = _resumed(part, file, asked)
         with tqdm(total=len(texts), initial=done, unit="text", desc="translating", disable=quiet or not sys.stderr.isatty()) as bar:
             for start in range(done, len(texts), _BLOCK):
                 block = texts[start : start + _BLOCK]
                 found = _translated(words, [" ".join(text.split()) for _, _, text in block])
                 rows = [{"id": name, "side": side, "text": text} for (side, name, _), text in zip(block, found, strict=True)]
-                file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+                header = [] if start else [asked]  # with the first translations, for a command that fails at once to leave nothing
+                file.write(b"".join(json.dumps(row).encode() + b"\n" for row in [*header, *rows]))
                 file.flush()
                 bar.update(len(block))
         file.seek(0)
         kept = [row for line in file.read().splitlines()[1:] if (row := json.loads(line))["text"].strip()]  # what came out empty stays as it is in training
         if not kept:
-            raise InputError(f"--command {command}: every translation is empty; mend the command, and delete {part}")
+            file.truncate(0)
+            raise InputError(f"--command {command}: every translation is empty; mend the command")
         with atomic(output) as stream:
             stream.writelines(json.dumps(row, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n" for row in kept)
         part.unlink()  # under the lock: afterwards the name may be another job's
     return {side: sum(row["side"] == side for row in kept) for side in sides}
+
+
+@contextmanager
+def _left(part: Path, file: BinaryIO) -> Iterator[None]:
+    """On the way out of a failure, delete a part that holds no translation, so that a mended command is not refused for it."""
+    try:
+        yield
+    except BaseException:
+        if not os.fstat(file.fileno()).st_size:
+            part.unlink(missing_ok=True)  # under the lock: afterwards the name may be another job's
+        raise
 
 
 def _texts(collection: "Collection", sides: Sequence[str]) -> Iterator[tuple[str, str, str]]:
@@ -97,20 +112,12 @@ def _translated(words: Sequence[str], lines: Sequence[str]) -> list[str]:
 
 def _resumed(part: Path, file: BinaryIO, asked: dict[str, str]) -> int:
     """How many texts a killed call finished; its last, half-written line is cut off."""
-    content = file.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    if not whole:
-        file.seek(0)
-        file.truncate()
-        file.write(json.dumps(asked).encode() + b"\n")
-        return 0
-    header, *rows = whole.splitlines()
-    try:
-        known = json.loads(header)
-    except ValueError:
-        known = None
-    if known != asked:
+    content, wanted = file.read(), json.dumps(asked).encode() + b"\n"
+    if content[: len(wanted)] != wanted[: len(content)]:
         raise InputError(f"{part}: begun by another command, or from other texts; delete it to begin anew")
-    file.truncate(len(whole))
-    file.seek(len(whole))
-    return len(rows)
+    whole = content[: content.rfind(b"\n") + 1]
+    rows = whole.count(b"\n") - 1
+    end = len(whole) if rows > 0 else 0  # the header comes with the first translations
+    file.truncate(end)
+    file.seek(end)
+    return max(rows, 0)

@@ -1,5 +1,7 @@
 """Validation runs: topics of validation articles re-ranked in English and switched, held-out words included; never a test topic."""
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -76,6 +78,12 @@ class Validation:
             passages = switched if passage_switched else texts
             places = [(topic, document) for topic in topics for document in candidates.get(topic, ())]
             self._pairs[track] = [queries[topic] for topic, _ in places], [passages[document] for _, document in places]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the pairs of texts in every track, and of the judgements."""
+        content = [self._pairs, self._qrels, {topic: list(self.candidates.get(topic, ())) for topic in self.topics}]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __call__(self, score: Callable[[Sequence[str], Sequence[str]], Any]) -> dict[str, float]:
         """RR@10 by track, and their ``mean``. ``score`` gives the scores of queries with passages, float32 [pairs]."""
