@@ -50,7 +50,9 @@ def report(names: Sequence[str], seeds: Sequence[int], stages: Sequence[str], pl
             lines += ["**Against the first stage** (corrected apart from the table above)", "", *tables.difference_table(above)]
         same = tables.equivalences(found, names, chosen, clusters)
         if same:
-            within = f"equivalent within {100 * tables.MARGIN:g} points; average: {', '.join(tables.moir(chosen))}, averaged by topic"
+            names_of = tables.moir(chosen)
+            several = f"; the average is of {', '.join(names_of)}, by topic" if len(names_of) > 1 else ""
+            within = f"equivalent within {100 * tables.MARGIN:g} points{several}"
             lines += [f"**Does it leave MoIR as it is?** ({within})", "", *tables.equivalence_table(same)]
         across = [track for track in chosen if track.group.startswith("CLIR")]
         if made and across:
