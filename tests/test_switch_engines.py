@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -42,9 +43,10 @@ def arguments(toy: Toy, output: Path, *more: object) -> list[object]:
 
 
 def started(toy: Toy, output: Path, *more: object) -> "subprocess.Popen[bytes]":
-    """The command as a process of its own group."""
+    """The command as a process of its own group, which can be interrupted even where the tests run in the background of a shell and cannot."""
     command = [sys.executable, "-m", "csrerank", *map(str, arguments(toy, output, *more))]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=heed)  # type: ignore[arg-type]
 
 
 def until(condition: Callable[[], object], seconds: float = 120) -> None:
