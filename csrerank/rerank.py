@@ -247,11 +247,8 @@ def _score(
             else:
                 texts = documents.texts(list(dict.fromkeys(doc for _, doc in pairs)))
                 cut = model.encoder.passages_cut
-                # Each pair of texts once: in two batches the same text could differ in the last bits, and twins would not tie.
-                places = {pair: place for place, pair in enumerate(dict.fromkeys((topics.texts[topic], texts[doc]) for topic, doc in pairs))}
-                scores = model.score_pairs([query for query, _ in places], [passage for _, passage in places], bar.update)
-                bar.update(len(pairs) - len(places))
-                journal.add(number, scores[[places[topics.texts[topic], texts[doc]] for topic, doc in pairs]], model.encoder.passages_cut - cut)
+                scores = model.score_pairs([topics.texts[topic] for topic, _ in pairs], [texts[doc] for _, doc in pairs], bar.update)
+                journal.add(number, scores, model.encoder.passages_cut - cut)
     return resumed
 
 
