@@ -180,6 +180,7 @@ def test_two_jobs_at_once(toy: Toy, tmp_path: Path, cli: Cli) -> None:
     output = tmp_path / "out"
     process = started(toy, output)
     until(lambda: notes(output) >= 1 or process.poll() is not None)
+    process.send_signal(signal.SIGSTOP)  # else it may have finished before the other has started
     done = cli(*arguments(toy, output))
     process.kill()
     process.wait()
