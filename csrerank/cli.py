@@ -56,7 +56,13 @@ def say(message: str) -> None:
 )
 @click.option("--window", type=int, help="MaxP: score passages longer than this many tokens in windows; the best counts.")
 @click.option("--stride", type=int, help="MaxP: tokens from one window's start to the next's.  [default: half of --window]")
-@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True, help="auto: bf16 where the processor has it.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "mixed", "int8"]),
+    default="auto",
+    show_default=True,
+    help="mixed: int8, and the best of each topic again in bf16. auto: the fastest that ranks as fp32 does on a check.",
+)
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
 @QUIET
 def rerank_command(run: str | None, output: str | None, model: str, device: str | None, quiet: bool, **given: Any) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker
 
-# The unit of sorting, scoring and journal: so many pairs in run order. It must not depend on how a job was run, because the make-up of a batch moves the last
-# bits of a score.
+# The unit of sorting, scoring and journal: as many whole topics, in run order, as hold so many pairs, or one that has more. It must not depend on how a job was run,
+# because the make-up of a batch moves the last bits of a score.
 WINDOW = 2048
 _LOOKUP = 4096  # documents asked of a store at once while checking
 
 
 class Report(NamedTuple):
     """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents and topics skipped as missing,
-    texts cut, and how often memory ran out and a window was batched anew at half the budget."""
+    texts cut, how often memory ran out and a window was batched anew at half the budget, and the precision."""
 
     topics: int
     pairs: int
@@ -42,10 +42,11 @@ class Report(NamedTuple):
     queries_cut: int
     passages_cut: int
     budget_halvings: int
+    precision: str
 
     def summary(self, output: str) -> str:
         """One line for a person."""
-        parts = [f"{output}: {self.topics} topics, {self.pairs} pairs re-ranked"]
+        parts = [f"{output}: {self.topics} topics, {self.pairs} pairs re-ranked in {self.precision}"]
         parts += [f"{self.resumed} of them taken from the journal"] if self.resumed else []
         parts += [f"{self.below} documents below --k kept their order"] if self.below else []
         parts += [f"{self.skipped} documents without a text dropped"] if self.skipped else []
@@ -78,7 +79,7 @@ def rerank_run(
 
     Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an
     ``InputError`` before anything is scored, or with ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of
-    ``window`` pairs; the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused.
+    ``window`` pairs or fewer (whole topics); the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused.
     """
     started = datetime.now(UTC)
     check_request(output, k, tag)
@@ -106,6 +107,7 @@ def rerank_run(
                 model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]),
                 journal.passages_cut,
                 model.budget_halvings,
+                settings["precision"],
             )
             if kept:
                 first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
@@ -129,7 +131,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
-    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "windows")}
+    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "calibration", "windows")}
     return {
         "retrieval": [
             {"name": "first stage"},
@@ -143,7 +145,7 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -
                 **scoring,
             },
         ],
-        "counts": report._asdict(),
+        "counts": {name: count for name, count in report._asdict().items() if name != "precision"},  # which stands among the settings
     }
 
 
@@ -223,7 +225,7 @@ def _fingerprint(
 
     return {
         "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
-        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "windows": list(settings.windows) if settings.windows else None,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "windows": list(settings.windows) if settings.windows else None,
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(), "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person
@@ -238,28 +240,50 @@ def _score(
 
     resumed = sum(map(len, journal.windows.values()))
     with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
-        for number, pairs in enumerate(_windows(_pairs(read_run(source), plan, k), window)):
+        for number, pairs in enumerate(windows(_pairs(read_run(source), plan, k), window)):
             if number in journal.windows:
                 if len(journal.windows[number]) != len(pairs):
                     raise InputError(
                         f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew"
                     )
             else:
-                texts = documents.texts(list(dict.fromkeys(doc for _, doc in pairs)))
+                texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
                 cut = model.encoder.passages_cut
-                scores = model.score_pairs([topics.texts[topic] for topic, _ in pairs], [texts[doc] for _, doc in pairs], bar.update)
+                queries, passages = [topics.texts[pair.topic] for pair in pairs], [texts[pair.doc] for pair in pairs]
+                scores = model.score_pairs(queries, passages, bar.update, [pair.place for pair in pairs])
                 journal.add(number, scores, model.encoder.passages_cut - cut)
     return resumed
 
 
-def _pairs(rankings: Iterable[TopicRun], plan: Plan, k: int) -> Iterator[tuple[str, str]]:
+class Pair(NamedTuple):
+    """A document of a topic; ``place`` is the topic's in the run."""
+
+    place: int
+    topic: str
+    doc: str
+
+
+def _pairs(rankings: Iterable[TopicRun], plan: Plan, k: int) -> Iterator[Pair]:
     kept = set(plan.topics)
-    return ((ranking.topic, doc) for ranking in rankings if ranking.topic in kept for doc in ranking.docs[:k] if doc not in plan.missing)
+    return (
+        Pair(place, ranking.topic, doc)
+        for place, ranking in enumerate(rankings)
+        if ranking.topic in kept
+        for doc in ranking.docs[:k]
+        if doc not in plan.missing
+    )
 
 
-def _windows(pairs: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
-    stream = iter(pairs)
-    while window := list(islice(stream, size)):
+def windows(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
+    """Windows of whole topics: as many as have ``size`` pairs or fewer, or one that has more."""
+    window: list[Pair] = []
+    for _, topic in groupby(pairs, lambda pair: pair.place):
+        more = list(topic)
+        if window and len(window) + len(more) > size:
+            yield window
+            window = []
+        window += more
+    if window:
         yield window
 
 

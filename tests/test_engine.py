@@ -44,7 +44,7 @@ def scores(directory: Path, precision: str, engine: bool, pooling: str = "mean",
             weights.add_(0.05 * torch.randn(weights.shape, generator=generator))
     reranker = Reranker(model, tokenizer, Settings(48, 10, batch_tokens=200, precision=precision), device="cpu")
     if not engine:
-        reranker._computing = lambda: reranker._padded_logits  # type: ignore[method-assign]
+        reranker._computing = lambda precision: lambda rows: reranker._padded_logits(rows, precision)  # type: ignore[method-assign]
     return reranker.score_pairs(QUERIES, PASSAGES)
 
 
@@ -121,6 +121,6 @@ def test_the_head_is_in_fp32_under_bf16(kind: str, engine: bool, encoders: dict[
         head.register_forward_hook(lambda module, inputs, output: kinds.add((module, inputs[0].dtype, output.dtype)))
     reranker = Reranker(model, tokenizer, Settings(48, 10, precision="bf16"), device="cpu")
     if not engine:
-        reranker._computing = lambda: reranker._padded_logits  # type: ignore[method-assign]
+        reranker._computing = lambda precision: lambda rows: reranker._padded_logits(rows, precision)  # type: ignore[method-assign]
     reranker.score_pairs(QUERIES, PASSAGES)
     assert kinds == {(head, torch.float32, torch.float32) for head in heads}

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-TOPICS, DEPTH, WINDOW = 16, 100, 64
+TOPICS, DEPTH, WINDOW = 25, 64, 64
 KILLS = 10
 
 
@@ -244,6 +244,7 @@ class StandIn:
     """Scores by a checksum of the texts. ``before`` is called with the number of each call that scores."""
 
     fingerprint = "a stand-in"
+    calibration = None
 
     def __init__(self, before: Callable[[int], object] = lambda call: None) -> None:
         import torch
@@ -256,7 +257,7 @@ class StandIn:
     def queries_cut(self, queries: Sequence[str]) -> int:
         return 0
 
-    def score_pairs(self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None) -> np.ndarray:
+    def score_pairs(self, queries: Sequence[str], passages: Sequence[str], *_: object) -> np.ndarray:
         self.before(self.calls)
         self.calls += 1
         self.passages_cut += 1
@@ -321,18 +322,18 @@ def test_a_journal_cut_at_any_byte_gives_the_same_run(tmp_path: Path) -> None:
             raise Power
 
     with pytest.raises(Power):
-        job(tmp_path, StandIn(fail), window=500, k=90)
+        job(tmp_path, StandIn(fail), window=540, k=60)
     content = journal.read_bytes()
-    assert names(tmp_path) == ["out.trec.journal", "run.trec"] and whole_records(journal) == 1000
-    job(tmp_path, StandIn(), window=500, k=90)
+    assert names(tmp_path) == ["out.trec.journal", "run.trec"] and whole_records(journal) == 1080
+    job(tmp_path, StandIn(), window=540, k=60)
     expected = (tmp_path / "out.trec").read_bytes()
-    head, record = content.index(b"\n") + 1, 16 + 2000
+    head, record = content.index(b"\n") + 1, 16 + 2160
     assert len(content) == head + 2 * record
     for length in (0, 1, head - 1, head, head + 1, head + 15, head + 16, head + record - 1, head + record, head + record + 17, len(content) - 1, len(content)):
         journal.write_bytes(content[:length])
-        report = job(tmp_path, StandIn(), window=500, k=90)
+        report = job(tmp_path, StandIn(), window=540, k=60)
         assert (tmp_path / "out.trec").read_bytes() == expected and not journal.exists()
-        assert (report["resumed"], report["passages_cut"]) == (500 * max(0, (length - head) // record), 3)
+        assert (report["resumed"], report["passages_cut"]) == (540 * max(0, (length - head) // record), 3)
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:

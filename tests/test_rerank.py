@@ -17,7 +17,7 @@ from csrerank.collections.texts import FileDocuments, Topics, file_topics
 from csrerank.errors import InputError
 from csrerank.metadata import write_sidecar
 from csrerank.request import Sources, default_output, rerank
-from csrerank.rerank import Report, rerank_run
+from csrerank.rerank import Pair, Report, rerank_run, windows
 from csrerank.trec import TopicRun, read_run, write_run
 
 DEMO = "csrerank/demo/en-de"
@@ -203,15 +203,19 @@ def test_missing_texts_are_dropped_and_counted(place: Path, demo: Any, model: An
 
 
 def test_the_dataset_is_taken_from_the_sidecar_and_said(place: Path, toy_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from csrerank.cli import run_command
+    import torch
 
+    from csrerank.cli import run_command
+    from csrerank.models.precision import resolve_precision
+
+    auto = resolve_precision("auto", torch.device("cpu"))  # integers do not pay for a model so small
     write_sidecar(place / "first.trec", {"data": {"test collection": {"name": "demo", "ir_datasets": DEMO}}})
     for quiet in ([], ["--quiet"]):
         with pytest.raises(SystemExit) as ended:
             run_command([str(word) for word in command(["--run", place / "first.trec", *quiet], toy_model)])
         out, err = capfd.readouterr()
         assert (ended.value.code or 0, out) == (0, "")
-        said = [] if quiet else [f"dataset {DEMO} (from the run's metadata)", f"{place}/first.reranked.trec: 3 topics, 54 pairs re-ranked"]
+        said = [] if quiet else [f"dataset {DEMO} (from the run's metadata)", f"{place}/first.reranked.trec: 3 topics, 54 pairs re-ranked in {auto}"]
         assert [line.split(";")[0] for line in err.splitlines()] == said
     sidecar = yaml.safe_load((place / "first.reranked.trec.ir-metadata.yml").read_text())
     assert sidecar["data"]["test collection"]["ir_datasets"] == DEMO
@@ -318,7 +322,7 @@ def test_the_sidecar(place: Path, demo: Any, model: Any) -> None:
         "fp32",
     )
     assert second["model sha256"] == model.fingerprint and len(model.fingerprint) == 64
-    assert sidecar["method"]["counts"] == report._asdict() and sidecar["tag"] == "mine"
+    assert sidecar["method"]["counts"] | {"precision": "fp32"} == report._asdict() and sidecar["tag"] == "mine"
     assert sidecar["data"]["first stage"]["run"] == "first.trec" and sidecar["data"]["test collection"] == {"ir_datasets": DEMO}
     assert {"csrerank", "torch", "transformers"} <= set(sidecar["platform"]["software"]["libraries"])
     assert (place / "out.trec").read_text().splitlines()[0].endswith(" mine")
@@ -391,8 +395,8 @@ class Small:
 
     def __init__(self, model: Any, tokens: int, error: type[Exception]) -> None:
         self.tokens, self.error, self.refused, self.sizes = tokens, error, 0, list[int]()
-        self.compute = model._computing()
-        model._computing = lambda: self.logits
+        self.compute = model._computing("fp32")
+        model._computing = lambda precision: self.logits
 
     def logits(self, rows: Any) -> Any:
         tokens = sum(len(row.ids) for row in rows)
@@ -463,7 +467,14 @@ def test_a_journal_of_other_settings_is_refused_and_the_difference_named(
             rerank_run(output=place / "out.trec", **same | other)
         assert (place / "out.trec.journal").read_bytes() == left and not (place / "out.trec").exists()
     report = rerank_run(output=place / "out.trec", tag="another", **same)  # the tag does not make scores
-    assert report.resumed == 20 and "20 of them taken from the journal" in report.summary("x") and not (place / "out.trec.journal").exists()
+    assert report.resumed == 36 and "36 of them taken from the journal" in report.summary("x") and not (place / "out.trec.journal").exists()
+
+
+def test_windows_are_of_whole_topics() -> None:
+    pairs = [Pair(place, f"q{place}", f"d{rank}") for place, count in enumerate((3, 4, 9, 1, 1, 1, 5)) for rank in range(count)]
+    cut = list(windows(pairs, 7))
+    assert [[pair.place for pair in window] for window in cut] == [[0] * 3 + [1] * 4, [2] * 9, [3, 4, 5], [6] * 5]
+    assert [pair for window in cut for pair in window] == pairs and list(windows([], 7)) == []
 
 
 def test_a_second_job_on_the_same_output_is_refused(place: Path, demo: Any, model: Any) -> None:

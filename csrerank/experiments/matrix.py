@@ -39,7 +39,7 @@ class Ranker:
         from csrerank.rerank import rerank_run
 
         if self._model is None:
-            self._model = Reranker.load(self._directory, Settings(self._scale.max_length), self._device)
+            self._model = Reranker.load(self._directory, Settings(self._scale.max_length, precision=self._precision()), self._device)
         dataset = cell.system.dataset(cell.track)
         assert dataset is not None
         inputs = self._inputs(cell)
@@ -84,10 +84,14 @@ class Ranker:
 
         return [torch.cuda.get_device_name(self._torch_device) if self._torch_device.type == "cuda" else self._torch_device.type, str(torch.get_num_threads())]
 
+    def _precision(self) -> str:
+        from csrerank.models.precision import resolve_precision
+
+        return resolve_precision("auto", self._torch_device)
+
     def _inputs(self, cell: Cell) -> dict[str, Any]:
         """What makes a cell's figures."""
         from csrerank.collections.texts import file_hash
-        from csrerank.models.reranker import resolve_precision
 
         candidates, dataset = self._candidates[cell.track.name, cell.stage], cell.system.dataset(cell.track)
         assert dataset is not None
@@ -100,6 +104,6 @@ class Ranker:
             "qrels sha256": qrels_hash(cell.track.dataset, self._scale.topics),
             "k": depth(self._layout, self._scale),
             "max length": self._scale.max_length,
-            "precision": resolve_precision("auto", self._torch_device),
+            "precision": self._precision(),
             "versions": versions_of("csrerank", "torch", "transformers", "tokenizers"),
         }

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from csrerank.errors import InputError
 from csrerank.files import read_lines
 from csrerank.models.backbones import load_backbone, loading
+from csrerank.models.precision import resolve_precision
 from csrerank.models.reranker import Reranker, Settings, find_model, position_limit
 from csrerank.words import UNSPACED
 
@@ -130,14 +131,17 @@ def _measured(name: str, texts: Mapping[str, Sequence[str]], tokens: int, second
 
 
 def _loaded(name: str, tokens: int, precision: str, device: str | None) -> Reranker:
+    import torch
     from transformers import AutoConfig
 
     with loading(name):
         config = AutoConfig.from_pretrained(find_model(name), trust_remote_code=False)
-    settings = Settings(tokens, max(1, tokens // 4), precision=precision)
+    settings = Settings(
+        tokens, max(1, tokens // 4), precision=resolve_precision(precision, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+    )
     if any(head.endswith("ForSequenceClassification") for head in config.architectures or []) and config.num_labels in (1, 2):
         # Loaded at a length that every model takes, to be able to say what this one does.
-        loaded = Reranker.load(name, Settings(8, 1, precision=precision), device)
+        loaded = Reranker.load(name, Settings(8, 1, precision=settings.precision), device)
         model, tokenizer = loaded.model, loaded.tokenizer
     else:
         model, tokenizer = load_backbone(name)

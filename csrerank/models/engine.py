@@ -1,57 +1,103 @@
 """The encoder of BERT's kin run for scoring: no padding, queries, keys and values in one product, and of the last layer what the logit needs.
 
 Inputs lie one behind the other, tokens of all of them in one matrix, so that nothing is computed for padding. Attention takes inputs of one length together, which
-needs no mask. All that reads the last layer's output is its first token: for the others only keys and values are computed there. None of this changes what is computed
-for an input, but for the order in which sums are rounded.
+needs no mask. All that reads the last layer's output is its first token: for the others only keys and values are computed there, and where that layer averages
+(csrerank's mean pooling), not even these. None of this changes what is computed for an input, but for the order in which sums are rounded.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from csrerank.models.batching import Encoded
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
+# Rows are filled up to a multiple: oneDNN makes code for each number of rows that it meets, which takes longer than the rows.
+ROWS = 64
+_SHORT = 128  # tokens up to which two products are faster than the fused kernel, which saves memory
+Product = Callable[[Any], Any]
+Made = Callable[[str, Any, Any], Product]
 
 
-class _Linear(NamedTuple):
-    weight: Any
-    bias: Any
+class Linear:
+    """A product in the precision of its weights: states [tokens, in] to [tokens, out].
+
+    oneDNN's kernels, with the weights laid out for them, take less than half of the time of torch's own choice for float32 where that is MKL and the processor is
+    not Intel's.
+    """
+
+    def __init__(self, weight: Any, bias: Any) -> None:
+        import torch
+
+        self.bias, self.dtype = bias.detach(), weight.dtype
+        with torch.inference_mode(False):
+            own = weight.detach().clone()
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(own, None) if torch.backends.mkldnn.is_available() else own
+        self._packed = self.weight.is_mkldnn
 
     def __call__(self, states: Any) -> Any:
         import torch
 
-        return torch.nn.functional.linear(states.to(self.weight.dtype), self.weight, self.bias)
+        if self._packed:
+            return torch.ops.mkldnn._linear_pointwise(states.to(self.dtype), self.weight, self.bias, "none", [], "")
+        return torch.nn.functional.linear(states.to(self.dtype), self.weight, self.bias)
 
 
-class _Layer(NamedTuple):
-    """A layer's weights: queries, keys and values as one matrix of [3 hidden, hidden]."""
+class Layer(NamedTuple):
+    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]; queries are scaled already."""
 
-    joint: _Linear
-    attention: _Linear
+    joint: Product
+    attention: Product
     attention_norm: Any
-    inner: _Linear
+    inner: Product
     activation: Any
-    outer: _Linear
+    outer: Product
     norm: Any
 
+    def after(self, mixed: Any, states: Any) -> Any:
+        """What follows attention: [tokens, hidden] from its output and the layer's input."""
+        states = self.attention_norm(self.attention(mixed) + states)
+        return self.norm(self.outer(self.activation(self.inner(states))) + states)
 
-def _attended(query: Any, key: Any, value: Any) -> Any:
-    """Attention over whole inputs, each [inputs, heads, tokens, size]."""
+
+class Run(NamedTuple):
+    """Inputs of one length that lie one behind the other: ``inputs`` of ``length`` tokens each from row ``start`` on."""
+
+    start: int
+    inputs: int
+    length: int
+
+    def of(self, states: Any) -> Any:
+        """Their rows: [inputs, length, columns]."""
+        return states[self.start : self.start + self.inputs * self.length].view(self.inputs, self.length, -1)
+
+
+def attended(query: Any, key: Any, value: Any) -> Any:
+    """Attention over whole inputs, each [inputs, heads, tokens, size]; the query is scaled already."""
     import torch
 
-    return torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    if key.dtype == torch.float32 or key.shape[2] > _SHORT:
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+    # In float32 the softmax takes half of the time, because rows of bfloat16 that do not fill a register are read one number at a time.
+    shares = torch.softmax(torch.matmul(query, key.transpose(2, 3)), -1, dtype=torch.float32)
+    return torch.matmul(shares.to(value.dtype), value)
 
 
-def _products(layer: Any) -> list[Any]:
+def products(layer: Any) -> list[Any]:
     """The modules of a layer that multiply: query, key, value, attention's output, and the two of the feed-forward part."""
     own = layer.attention.self
     return [own.query, own.key, own.value, layer.attention.output.dense, layer.intermediate.dense, layer.output.dense]
 
 
-def _state(model: Any) -> list[tuple[int, int]]:
+def state_of(model: Any) -> list[tuple[int, int]]:
     """Tells weights that were replaced or written to."""
     return [(weights.data_ptr(), 0 if weights.is_inference() else weights._version) for weights in model.parameters()]
+
+
+def _averages(layer: Any) -> bool:
+    """Whether a layer's attention is the same for every token: with queries of 0 no key counts."""
+    query = layer.attention.self.query
+    return not bool(query.weight.any()) and not bool(query.bias.any())
 
 
 class Engine:
@@ -59,35 +105,48 @@ class Engine:
 
     :param bf16: products in bf16; sums, norms and the head stay in fp32, as under autocast.
     :param types: whether the passage's tokens are of type 1, as the tokenizer has it; else all are of type 0.
+    :param made: gives the product for a name (``3.inner``: of layer 3), weights [out, in] and bias [out], both float32; by default a ``Linear``. The layer that
+        averages, and the last one where it is not that, keep the default.
     """
 
-    def __init__(self, model: Any, bf16: bool, types: bool) -> None:
+    def __init__(self, model: Any, bf16: bool, types: bool, made: Made | None = None) -> None:
         import torch
 
         base = model.base_model
         self._model, self._embeddings, self._heads = model, base.embeddings, model.config.num_attention_heads
-        self._types = types
+        self._types, self._weights = types, state_of(model)
         kind = torch.bfloat16 if bf16 else torch.float32
 
-        def linear(*modules: Any) -> _Linear:
-            with torch.no_grad():
-                return _Linear(torch.cat([module.weight for module in modules]).to(kind).contiguous(), torch.cat([module.bias for module in modules]).to(kind))
+        def plain(name: str, weight: Any, bias: Any) -> Product:
+            return Linear(weight.to(kind), bias.to(kind))
 
-        self._weights = _state(model)
-        self._layers = []
-        for layer in base.encoder.layer:
-            *joint, attention, inner, outer = _products(layer)
-            self._layers.append(
-                _Layer(
-                    linear(*joint),
-                    linear(attention),
-                    layer.attention.output.LayerNorm,
-                    linear(inner),
-                    layer.intermediate.intermediate_act_fn,
-                    linear(outer),
-                    layer.output.LayerNorm,
-                )
-            )
+        stack = list(base.encoder.layer)
+        self._pools = _averages(stack[-1])
+        with torch.no_grad():
+            self._layers = [self._layer(at, layer, made or plain) for at, layer in enumerate(stack[:-1])]
+            self._last = self._layer(len(stack) - 1, stack[-1], plain)
+            own = stack[-1].attention.self
+            scale = (model.config.hidden_size // self._heads) ** -0.5
+            self._query = plain("query", own.query.weight * scale, own.query.bias * scale)
+            self._others = plain("others", torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias]))
+            self._value = Linear(own.value.weight, own.value.bias)
+
+    def _layer(self, at: int, layer: Any, made: Made) -> Layer:
+        import torch
+
+        query, key, value, attention, inner, outer = products(layer)
+        scale = (query.out_features // self._heads) ** -0.5
+        weight = torch.cat([query.weight * scale, key.weight, value.weight])
+        bias = torch.cat([query.bias * scale, key.bias, value.bias])
+        return Layer(
+            made(f"{at}.joint", weight, bias),
+            made(f"{at}.attention", attention.weight, attention.bias),
+            layer.attention.output.LayerNorm,
+            made(f"{at}.inner", inner.weight, inner.bias),
+            layer.intermediate.intermediate_act_fn,
+            made(f"{at}.outer", outer.weight, outer.bias),
+            layer.output.LayerNorm,
+        )
 
     @staticmethod
     def serves(model: Any) -> bool:
@@ -97,7 +156,7 @@ class Engine:
         config = model.config
         if config.model_type not in FAMILIES or any(weights.dtype != torch.float32 for weights in model.parameters()):
             return False
-        plain = all(type(part) is torch.nn.Linear for layer in model.base_model.encoder.layer for part in _products(layer))
+        plain = all(type(part) is torch.nn.Linear for layer in model.base_model.encoder.layer for part in products(layer))
         return (
             plain
             and not config.is_decoder
@@ -107,51 +166,46 @@ class Engine:
 
     def is_current(self) -> bool:
         """Whether the model's weights are still those that the engine was made from."""
-        return self._weights == _state(self._model)
+        return self._weights == state_of(self._model)
 
     def logits(self, inputs: Sequence[Encoded]) -> Any:
         """Logits of inputs in an order in which those of one length stand together: float32 [inputs, labels]."""
         import torch
 
         lengths = [len(row.ids) for row in inputs]
-        starts = [0]
-        for length in lengths:
-            starts.append(starts[-1] + length)
-        runs, at = [], 0  # (first token, inputs, length)
+        runs, start = [], 0
         for length, same in groupby(lengths):
-            count = len(list(same))
-            runs.append((starts[at], count, length))
-            at += count
+            run = Run(start, len(list(same)), length)
+            runs.append(run)
+            start += run.inputs * length
         states = self._embedded(inputs, lengths)
-        for layer in self._layers[:-1]:
+        if gap := -len(states) % ROWS:
+            states = torch.nn.functional.pad(states, (0, 0, 0, gap))
+        for layer in self._layers:
             joint = layer.joint(states)
             mixed = torch.empty(len(states), states.shape[1], dtype=joint.dtype)
-            for start, count, length in runs:
-                part = joint[start : start + count * length].view(count, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
-                mixed[start : start + count * length] = _attended(part[0], part[1], part[2]).transpose(1, 2).reshape(count * length, -1)
-            states = self._fed(layer, mixed, states)
-        return self._head(self._last(states, runs, torch.tensor(starts[:-1])))
+            mixed[start:] = 0
+            for run in runs:
+                part = run.of(joint).view(run.inputs, run.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
+                run.of(mixed)[:] = attended(part[0], part[1], part[2]).transpose(1, 2).flatten(2)
+            states = layer.after(mixed, states)
+        return self._head(self._firsts(states, runs))
 
-    def _last(self, states: Any, runs: Sequence[tuple[int, int, int]], firsts: Any) -> Any:
+    def _firsts(self, states: Any, runs: Sequence[Run]) -> Any:
         """The last layer's output for the first token of each input: float32 [inputs, hidden]."""
         import torch
 
-        layer, hidden = self._layers[-1], states.shape[1]
-        own = states[firsts]
-        query = _Linear(layer.joint.weight[:hidden], layer.joint.bias[:hidden])(own)
-        others = _Linear(layer.joint.weight[hidden:], layer.joint.bias[hidden:])(states)
-        mixed, at = torch.empty(len(own), hidden, dtype=query.dtype), 0
-        for start, count, length in runs:
-            part = others[start : start + count * length].view(count, length, 2, self._heads, -1).permute(2, 0, 3, 1, 4)
-            asked = query[at : at + count].view(count, 1, self._heads, -1).transpose(1, 2)
-            mixed[at : at + count] = _attended(asked, part[0], part[1]).transpose(1, 2).reshape(count, -1)
-            at += count
-        return self._fed(layer, mixed, own)
-
-    @staticmethod
-    def _fed(layer: _Layer, mixed: Any, states: Any) -> Any:
-        states = layer.attention_norm(layer.attention(mixed) + states)
-        return layer.norm(layer.outer(layer.activation(layer.inner(states))) + states)
+        own = torch.cat([run.of(states)[:, 0] for run in runs])
+        if self._pools:
+            return self._last.after(self._value(torch.cat([run.of(states).mean(1) for run in runs])), own)
+        query, others = self._query(own), self._others(states)
+        mixed, at = [], 0
+        for run in runs:
+            part = run.of(others).view(run.inputs, run.length, 2, self._heads, -1).permute(2, 0, 3, 1, 4)
+            asked = query[at : at + run.inputs].view(run.inputs, 1, self._heads, -1).transpose(1, 2)
+            mixed.append(attended(asked, part[0], part[1]).transpose(1, 2).flatten(1))
+            at += run.inputs
+        return self._last.after(torch.cat(mixed), own)
 
     def _embedded(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> Any:
         import torch

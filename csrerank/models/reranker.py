@@ -1,8 +1,7 @@
 """The cross-encoder: load a Hugging Face sequence-classification checkpoint, score (query, passage) pairs, re-rank."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -10,11 +9,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from csrerank.errors import InputError
+from csrerank.models import int8
 from csrerank.models.batching import Encoded, PairEncoder, batches
-from csrerank.models.engine import Engine
+from csrerank.models.calibration import Calibration, calibrated, calibration_of
+from csrerank.models.engine import Engine, state_of
+from csrerank.models.precision import PRECISIONS, head_in_fp32, refine, resolve_precision
 
 DEFAULT_MODEL = "default"
-PRECISIONS = ("auto", "fp32", "bf16")
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
 Candidate = TypeVar("Candidate")
 
@@ -60,7 +61,9 @@ class Reranker:
     Scores are the raw logits: unbounded, higher is better, comparable within one model only.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: Settings = Settings(), device: str | None = None, directory: Path | None = None) -> None:  # noqa: B008 - immutable
+    def __init__(
+        self, model: Any, tokenizer: Any, settings: Settings = Settings(), device: str | None = None, directory: Path | None = None, calibration: Calibration | None = None,  # noqa: B008 - immutable
+    ) -> None:  # fmt: skip
         import torch
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -68,8 +71,10 @@ class Reranker:
         limit = position_limit(model, tokenizer)
         if settings.max_length > limit:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
+        self._engines: dict[str, Engine] = {}
+        self._given, self._calibration = state_of(model), calibration
         self.settings = settings._replace(
-            precision=resolve_precision(settings.precision, self.device),
+            precision=self._chosen(settings.precision),
             batch_tokens=settings.batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "cuda"],
         )
         self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
@@ -79,11 +84,13 @@ class Reranker:
                 f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less"
             )
         self.budget_halvings = 0
-        self._engine: Engine | None = None
 
     @classmethod
-    def load(cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None) -> "Reranker":  # noqa: B008
-        """Load a checkpoint: ``default`` (the one that ships), a directory, or a name on the Hugging Face hub.
+    def load(
+        cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None, calibration: Calibration | None = None,  # noqa: B008
+    ) -> "Reranker":  # fmt: skip
+        """Load a checkpoint: ``default`` (the one that ships), a directory, or a name on the Hugging Face hub. ``calibration`` is that of int8, where it was made
+        already (on another machine it may differ in the last bits).
 
         Raises ``InputError`` for an unknown name, a directory without a checkpoint, or a model that does not give one or two logits.
         """
@@ -112,7 +119,7 @@ class Reranker:
                 f"{name}: cannot be loaded as a checkpoint ({first}); give a directory saved by transformers with safetensors, or a hub name"
             ) from error
         path = Path(directory)
-        return cls(model, tokenizer, settings, device, path if path.is_dir() else None)
+        return cls(model, tokenizer, settings, device, path if path.is_dir() else None, calibration)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,8 +131,16 @@ class Reranker:
             digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def score_pairs(self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None) -> np.ndarray:
-        """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished.
+    @property
+    def calibration(self) -> Calibration | None:
+        """What int8 goes by, where the precision has any of it."""
+        return self._calibrated() if self.settings.precision in ("mixed", "int8") else None
+
+    def score_pairs(
+        self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None, groups: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished. ``groups`` tells which pairs are of one topic
+        (by default those with one query), for ``mixed`` precision, which scores the best of each topic again.
 
         Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns
         never mixes two batchings. Each call begins at the full budget, so that what came before does not matter. Raises ``InputError`` where memory does
@@ -133,19 +148,33 @@ class Reranker:
         """
         if not len(queries):
             return np.zeros(0, np.float32)
-        # Each pair of texts once: at two places of a batch the same text could differ in the last bits, and twins would not tie.
-        places = {pair: place for place, pair in enumerate(dict.fromkeys(zip(queries, passages, strict=True)))}
-        if len(places) < len(queries):
-            scores = self.score_pairs([query for query, _ in places], [passage for _, passage in places], advance)
-            if advance is not None:
-                advance(len(queries) - len(places))
-            return scores[[places[pair] for pair in zip(queries, passages, strict=True)]]
-        inputs, owners = self.encoder.encode(queries, passages, self.settings.windows.spans if self.settings.windows else None)
+        # Each pair of texts of a topic once: at two places of a batch the same text could differ in the last bits, and twins would not tie.
+        pairs = list(zip(groups if groups is not None else queries, queries, passages, strict=True))
+        places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        inputs, owners = self.encoder.encode(
+            [query for _, query, _ in places], [passage for _, _, passage in places], self.settings.windows.spans if self.settings.windows else None
+        )
         owner = np.array(owners)
+        if self.settings.precision == "mixed":
+            coarse = self._scored(inputs, owner, "int8", advance)
+
+            def again(best: list[int]) -> np.ndarray:
+                rows = np.flatnonzero(np.isin(owner, best))
+                return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), "bf16", None)
+
+            scores = refine(coarse, [group for group, _, _ in places], again)
+        else:
+            scores = self._scored(inputs, owner, self.settings.precision, advance)
+        if advance is not None and len(places) < len(pairs):
+            advance(len(pairs) - len(places))
+        return scores[[places[pair] for pair in pairs]]
+
+    def _scored(self, inputs: list[Encoded], owner: np.ndarray, precision: str, advance: Callable[[int], object] | None) -> np.ndarray:
+        """Scores of the pairs that ``owner`` counts from 0, each that of its best input: float32 [pairs]."""
         budget, longest = self.settings.batch_tokens or 0, max(len(row.ids) for row in inputs)
         while True:
             try:
-                logits = self._forward(inputs, owner, budget, advance)
+                logits = self._forward(inputs, owner, precision, budget, advance)
                 break
             except (MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
@@ -155,7 +184,7 @@ class Reranker:
                 budget //= 2
                 self.budget_halvings += 1
                 advance = None  # a second pass must not count pairs twice
-        scores = np.full(len(queries), -np.inf, np.float32)
+        scores = np.full(int(owner[-1]) + 1, -np.inf, np.float32)
         np.maximum.at(scores, owner, logits)
         return scores
 
@@ -169,12 +198,12 @@ class Reranker:
         order = sorted(range(len(candidates)), key=lambda at: -scores[at])
         return [(candidates[at], float(scores[at])) for at in order]
 
-    def _forward(self, inputs: list[Encoded], owner: np.ndarray, budget: int, advance: Callable[[int], object] | None) -> np.ndarray:
+    def _forward(self, inputs: list[Encoded], owner: np.ndarray, precision: str, budget: int, advance: Callable[[int], object] | None) -> np.ndarray:
         import torch
 
         logits = np.zeros(len(inputs), np.float32)
         finished = 0
-        compute = self._computing()
+        compute = self._computing(precision)
         with torch.inference_mode():
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = compute([inputs[row] for row in rows])
@@ -187,19 +216,52 @@ class Reranker:
             raise InputError("the model gave a score that is not a number; the checkpoint is damaged, or needs --precision fp32")
         return logits
 
-    def _computing(self) -> Callable[[list[Encoded]], Any]:
+    def _computing(self, precision: str) -> Callable[[list[Encoded]], Any]:
         """What computes logits: the engine where it can, made anew where weights changed."""
-        if self.device.type != "cpu" or not Engine.serves(self.model):
-            return self._padded_logits
-        if self._engine is None or not self._engine.is_current():
-            self._engine = Engine(self.model, self.settings.precision == "bf16", self.encoder.uses_types)
-        return self._engine.logits
+        if not self._served():
+            return lambda rows: self._padded_logits(rows, precision)
+        if not all(engine.is_current() for engine in self._engines.values()):
+            self._engines.clear()
+        if precision not in self._engines:
+            made = int8.maker(self._calibrated().ranges) if precision == "int8" else None
+            self._engines[precision] = Engine(self.model, precision != "fp32", self.encoder.uses_types, made)
+        return self._engines[precision].logits
 
-    def _padded_logits(self, rows: list[Encoded]) -> Any:
+    def _served(self) -> bool:
+        return self.device.type == "cpu" and Engine.serves(self.model)
+
+    def _chosen(self, precision: str) -> str:
+        """The precision that a name stands for; ``auto`` is the fastest that ranks the demo's pairs as the exact one does."""
+        if precision not in PRECISIONS:
+            raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
+        if precision in ("fp32", "bf16"):
+            return precision
+        able = self._served() and int8.supported()
+        if precision in ("int8", "mixed"):
+            if not able:
+                raise InputError(f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI); give auto")
+            return precision
+        plain = resolve_precision("auto", self.device)
+        return "mixed" if plain == "bf16" and able and self.model.config.hidden_size >= int8.WIDE and self._calibrated().pays else plain
+
+    def _calibrated(self) -> Calibration:
+        """The calibration of int8: given, kept in the cache for a checkpoint as it was loaded, or made for weights that are in memory only."""
+        current = state_of(self.model)
+        if self._calibration is None or current != self._given:
+            types = "token_type_ids" in self.tokenizer.model_input_names
+
+            def make() -> Calibration:
+                return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer))
+
+            kept = self.directory is not None and current == self._given
+            self._calibration, self._given = calibration_of(self.fingerprint, make) if kept else make(), current
+        return self._calibration
+
+    def _padded_logits(self, rows: list[Encoded], precision: str = "fp32") -> Any:
         """Logits by the model's own code: float32 [rows, labels]."""
         import torch
 
-        bf16 = self.settings.precision == "bf16"
+        bf16 = precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16), head_in_fp32(self.model, bf16):
             return self.model(**self._padded(rows)).logits.float()
 
@@ -216,31 +278,6 @@ class Reranker:
             types[at, row.split : length] = 1
         tensors = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if self.encoder.uses_types else {})
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
-
-
-@contextmanager
-def head_in_fp32(model: Any, wanted: bool) -> Iterator[None]:
-    """Keep autocast out of the classification head: a logit in bf16 has 8 bits, so documents would tie that the model tells apart."""
-    import torch
-
-    heads = [module for name, module in model.named_children() if name != model.base_model_prefix] if wanted else []
-    pooler = getattr(model.base_model, "pooler", None)  # BERT's is a part of what it heads
-    heads += [pooler] if wanted and pooler is not None else []
-
-    def fp32(forward: Callable[..., Any]) -> Callable[..., Any]:
-        def computed(*inputs: Any) -> Any:
-            with torch.autocast(next(model.parameters()).device.type, enabled=False):
-                return forward(*(value.float() if isinstance(value, torch.Tensor) else value for value in inputs))
-
-        return computed
-
-    for head in heads:
-        head.forward = fp32(head.forward)
-    try:
-        yield
-    finally:
-        for head in heads:
-            del head.forward  # the class's own is back
 
 
 def find_model(name: str | Path) -> str:
@@ -286,26 +323,6 @@ def position_limit(model: Any, tokenizer: Any) -> int:
     family = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
     offset = model.base_model.embeddings.padding_idx + 1 if family else 0
     return min(positions - offset, tokenizer.model_max_length)
-
-
-def resolve_precision(precision: str, device: Any) -> str:
-    import torch
-
-    if precision not in PRECISIONS:
-        raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
-    fast = (
-        torch.cuda.is_bf16_supported(including_emulation=False)
-        if device.type == "cuda"
-        else device.type == "cpu" and torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _cpu_has_bf16()
-    )
-    return ("bf16" if fast else "fp32") if precision == "auto" else precision
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself (elsewhere bf16 is emulated, and slower than fp32)."""
-    import torch
-
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

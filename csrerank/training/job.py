@@ -289,11 +289,12 @@ def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
 
 def _run(groups: Groups, model: Any, encoder: PairEncoder, settings: Settings, arguments: Any, validation: Any) -> tuple[Any, int]:
     """The Trainer after training, and the step that it went on from."""
+    from csrerank.models.precision import resolve_precision
     from csrerank.models.reranker import Reranker
     from csrerank.models.reranker import Settings as Scoring
 
     def validate(model: Any) -> dict[str, float]:
-        scoring = Scoring(settings.max_length, settings.query_tokens, precision=settings.precision)
+        scoring = Scoring(settings.max_length, settings.query_tokens, precision=resolve_precision(settings.precision, arguments.device))
         return validation(Reranker(model, encoder.tokenizer, scoring, device=str(arguments.device)).score_pairs)
 
     running = trainer.ranking_trainer(

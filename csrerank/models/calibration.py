@@ -1,0 +1,154 @@
+"""What int8 needs to know of a checkpoint: the range of every product's input, seen on texts of the demo collection, and whether its scores hold there."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from csrerank.cache import cache_folder
+from csrerank.errors import InputError
+from csrerank.models.batching import Encoded, PairEncoder, batches
+from csrerank.models.engine import Engine, Linear, Product
+from csrerank.models.int8 import Range, maker
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VERSION = 2  # of what is computed here and in int8.py: a range of another version is made anew
+TOLERANCE = 0.2
+GAIN = 1.3
+_BUDGET = 2048
+_LONG = 512
+_LONG_PAIRS = 4
+_ROUNDS = 3
+
+
+class Calibration:
+    """Ranges by product name.
+
+    ``error`` is the root mean square of int8's difference from exact scores, but for a constant, over the spread of these; ``gain`` how many times faster than
+    bfloat16 it scores here.
+    """
+
+    def __init__(self, ranges: dict[str, Range], error: float, gain: float) -> None:
+        self.ranges, self.error, self.gain = ranges, error, gain
+
+    @property
+    def pays(self) -> bool:
+        """Whether int8 tells passages apart as the exact products do, and is enough faster for the best to be scored again."""
+        return self.error <= TOLERANCE and self.gain >= GAIN
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ranges: they make the scores."""
+        found = hashlib.sha256(f"{VERSION}".encode())
+        for name, seen in sorted(self.ranges.items()):
+            found.update(name.encode() + seen.low.numpy().tobytes() + seen.high.numpy().tobytes())
+        return found.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors, whole or not at all."""
+        from safetensors.torch import save
+
+        from csrerank.files import atomic
+
+        tensors = {f"{name}.{part}": values for name, seen in self.ranges.items() for part, values in seen._asdict().items()}
+        with atomic(path) as file:
+            file.write(save(tensors, {"error": repr(self.error), "gain": repr(self.gain)}))
+
+    @classmethod
+    def load(cls, path: Path) -> "Calibration":
+        """Read what ``save`` wrote. Raises OSError and SafetensorError as safetensors does."""
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            names = sorted({name.rpartition(".")[0] for name in file.keys()})  # noqa: SIM118 - not a dictionary
+            ranges = {name: Range(file.get_tensor(f"{name}.low"), file.get_tensor(f"{name}.high")) for name in names}
+            return cls(ranges, float(file.metadata()["error"]), float(file.metadata()["gain"]))
+
+
+def calibrated(model: Any, tokenizer: Any, types: bool, longest: int) -> Calibration:
+    """Ranges on half of the demo's topics, each with a passage that answers it and one that does not, in changing languages, and on inputs as long as the model takes (at
+    most 512 tokens); the error on the other half.
+    """
+    import torch
+
+    encoder = PairEncoder(tokenizer, min(longest, _LONG), max(1, min(64, longest // 4)))
+    pairs = demo_pairs()
+    seen, tried = (_inputs(encoder, [pair for at, pair in enumerate(pairs) if at // 2 % 2 == half]) for half in (0, 1))
+    seen += _inputs(encoder, [(query, " ".join([passage] * 20)) for query, passage in pairs[:: len(pairs) // _LONG_PAIRS]])
+    ranges: dict[str, Range] = {}
+
+    def watched(name: str, weight: Any, bias: Any) -> Product:
+        product = Linear(weight, bias)
+
+        def compute(states: Any) -> Any:
+            low, high = torch.aminmax(states, dim=0)
+            if name in ranges:
+                low, high = torch.minimum(low, ranges[name].low), torch.maximum(high, ranges[name].high)
+            ranges[name] = Range(low.clone(), high.clone())
+            return product(states)
+
+        return compute
+
+    with torch.inference_mode():
+        _scores(Engine(model, False, types, watched), seen)
+        exact = _scores(Engine(model, False, types), tried)
+        engines = Engine(model, True, types), Engine(model, True, types, maker(ranges))
+        error = (_scores(engines[1], tried) - exact).std() / exact.std().clamp_min(1e-9)
+        times: list[list[float]] = [[], []]
+        for _ in range(_ROUNDS):
+            for taken, engine in zip(times, engines, strict=True):
+                start = time.perf_counter()
+                _scores(engine, tried)
+                taken.append(time.perf_counter() - start)
+    kept = {name: Range(*(values.clone() for values in found)) for name, found in ranges.items()}
+    return Calibration(kept, float(error.nan_to_num(torch.inf)), min(times[0]) / min(times[1]))
+
+
+def calibration_of(fingerprint: str, make: Callable[[], Calibration]) -> Calibration:
+    """The calibration of the checkpoint with this fingerprint: from the cache, or made and, where the cache can be written, kept there.
+
+    What ``auto`` means for a checkpoint is so decided once on a machine.
+    """
+    from safetensors import SafetensorError
+
+    path = cache_folder() / "int8" / f"{fingerprint[:24]}-{VERSION}.safetensors"
+    with suppress(OSError, SafetensorError, KeyError, TypeError, ValueError):  # not there, or what a full disk left
+        return Calibration.load(path)
+    made = make()
+    with suppress(OSError, InputError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.save(path)
+    return made
+
+
+def demo_pairs() -> list[tuple[str, str]]:
+    """Two pairs for each topic of the demo collection: with a passage on its subject, and with another; both languages change from pair to pair."""
+    from csrerank.collections.demo import COLLECTION
+
+    langs = list(COLLECTION.languages)
+    editions = [COLLECTION.edition(lang, "passages") for lang in langs]
+    passages = list(zip(*(edition.documents for edition in editions), strict=True))
+    pairs: list[tuple[str, str]] = []
+    for at, topic in enumerate(editions[0].topics):
+        own = [place for place, parallel in enumerate(passages) if parallel[0].doc_id.rpartition("-")[0] == topic.rpartition("-")[0]]
+        query = editions[at % len(langs)].topics[topic]
+        for step, place in enumerate((own[at % len(own)], (own[-1] + 1 + 37 * at) % len(passages))):
+            pairs.append((query, passages[place][(3 * at + step + at // len(langs)) % len(langs)].text))
+    return pairs
+
+
+def _inputs(encoder: PairEncoder, pairs: "Sequence[tuple[str, str]]") -> list[Encoded]:
+    return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])[0]
+
+
+def _scores(engine: Engine, inputs: "Sequence[Encoded]") -> Any:
+    """Scores in the order of the batches: float64 [inputs]."""
+    import torch
+
+    found = [engine.logits([inputs[row] for row in rows]).double() for rows in batches([len(row.ids) for row in inputs], _BUDGET)]
+    logits = torch.cat(found)
+    return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)

@@ -1,0 +1,160 @@
+"""Products in integers, their calibration, and the precision that scores the best again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from csrerank.errors import InputError
+from csrerank.models import int8
+from csrerank.models.precision import REFINED, refine
+
+pytestmark = pytest.mark.skipif(not int8.supported(), reason="a processor without VNNI does not multiply 8-bit integers")
+
+QUERIES = ["why do whales sleep", "the mountains"]
+PASSAGES = [f"{word} {number} {other}" for number in range(5) for word in ("whale", "stone", "night") for other in ("sleep", "the whale and the mountain")]
+
+
+@pytest.fixture
+def load(toy_model: Path) -> Callable[..., Any]:
+    from csrerank.models.reranker import Reranker, Settings
+
+    return lambda precision="fp32", folder=toy_model: Reranker.load(folder, Settings(96, 30, precision=precision), "cpu")
+
+
+def pairs() -> tuple[list[str], list[str]]:
+    return [query for query in QUERIES for _ in PASSAGES], PASSAGES * len(QUERIES)
+
+
+def test_a_product_is_that_of_the_rounded_numbers() -> None:
+    """Held to the sums written out, with channels of very different sizes, and one kept apart."""
+    import torch
+
+    generator = torch.Generator().manual_seed(2)
+    sizes = torch.tensor([0.01, 0.1, 1.0, 10.0] * 8)
+    states = torch.randn(70, 32, generator=generator) * sizes
+    states[:, 5] += 300  # of one sign and far from the others
+    weight, bias = torch.randn(24, 32, generator=generator), torch.randn(24, generator=generator)
+    seen = int8.Range(states.amin(0), states.amax(0))
+    exact = states @ weight.T + bias
+    for apart in (0, 1):
+        product = int8.Coded(weight, bias, seen, apart)
+        found = product(states)
+        inner = torch.addcmul(product._shift, states, product._factor).clamp(0, 255).floor()
+        by_hand = ((inner - product._zero) * product._step) @ _weights(product, weight, seen, apart).T + bias
+        if apart:
+            by_hand += states[:, [5]] @ weight[:, [5]].T
+        assert torch.allclose(found.float(), by_hand, rtol=1 / 128, atol=0.3)
+    assert (found.float() - exact).abs().max() < 0.02 * exact.std() + 0.01 * exact.abs().max()
+
+
+def _weights(product: Any, weight: Any, seen: int8.Range, apart: int) -> Any:
+    """The weights as rounded, in units of the states as rounded: float32 [out, in]."""
+    import torch
+
+    top = torch.maximum(seen.low.abs(), seen.high.abs()).clamp_min(1e-5)
+    scale = top**int8.BALANCE / weight.abs().amax(0) ** (1 - int8.BALANCE)
+    scaled = weight * scale
+    if apart:
+        scaled[:, 5] = 0
+    steps = scaled.abs().amax(1) / 127
+    return (scaled / steps[:, None]).round() * steps[:, None]
+
+
+def test_states_beyond_the_range_count_as_its_ends() -> None:
+    import torch
+
+    weight = torch.eye(16)
+    product = int8.Coded(weight, torch.zeros(16), int8.Range(-torch.ones(16), torch.ones(16)))
+    found = product(torch.full((64, 16), 7.0)).float()
+    assert torch.allclose(found, torch.ones(64, 16), atol=0.02)
+
+
+def test_integers_rank_much_as_the_exact_scores(load: Callable[..., Any]) -> None:
+    exact, coded = (load(precision).score_pairs(*pairs()) for precision in ("fp32", "int8"))
+    assert 0 < np.std(exact - coded) < 0.25 * np.std(exact)
+
+
+def test_mixed_gives_the_best_of_each_topic_in_bf16_and_the_others_below(load: Callable[..., Any]) -> None:
+    queries, passages = pairs()
+    mixed, coarse, plain = (load(precision).score_pairs(queries, passages) for precision in ("mixed", "int8", "bf16"))
+    for at in range(2):
+        part = slice(at * len(PASSAGES), (at + 1) * len(PASSAGES))
+        best = set(np.argsort(-coarse[part], kind="stable")[:REFINED])
+        others = [place for place in range(len(PASSAGES)) if place not in best]
+        assert mixed[part][sorted(best)] == pytest.approx(plain[part][sorted(best)], abs=0.02)  # other batches
+        assert mixed[part][others].max() < mixed[part][sorted(best)].min()
+        assert (np.argsort(-mixed[part][others], kind="stable") == np.argsort(-coarse[part][others], kind="stable")).all()
+
+
+def test_topics_with_the_same_text_are_topics_of_their_own(load: Callable[..., Any]) -> None:
+    model = load("mixed")
+    first, second = PASSAGES[:15], PASSAGES[15:]
+    alone = [model.score_pairs([QUERIES[0]] * 15, part) for part in (first, second)]
+    both = model.score_pairs([QUERIES[0]] * 30, first + second, None, [0] * 15 + [1] * 15)
+    for one, part in zip(alone, (both[:15], both[15:]), strict=True):
+        assert part == pytest.approx(one, abs=0.02) and (np.argsort(-part)[:REFINED] == np.argsort(-one)[:REFINED]).sum() >= REFINED - 2
+
+
+def test_what_is_scored_again_stays_above() -> None:
+    coarse = np.array([5, 4, 3, 2, 1, *range(-40, 0)], np.float32)
+    groups = [0] * len(coarse)
+    lower = refine(coarse, groups, lambda best: coarse[best] - 100)
+    best = sorted(np.argsort(-coarse, kind="stable")[:REFINED])
+    others = [place for place in range(len(coarse)) if place not in best]
+    assert lower[best] == pytest.approx(coarse[best] - 100) and lower[others] == pytest.approx(coarse[others] - 100)  # moved along with them
+    spread = refine(coarse, groups, lambda best: np.where(coarse[best] > 2, 50, -50).astype(np.float32))
+    assert spread[others].max() < -50 and (np.diff(spread[others]) >= 0).all()
+    few = refine(coarse[:3], [0, 0, 0], lambda best: np.array([1, 2, 3], np.float32))
+    assert few.tolist() == [1, 2, 3]
+
+
+def test_the_calibration_is_kept_for_a_checkpoint_and_made_anew_for_weights_that_changed(load: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+    import torch
+
+    monkeypatch.setenv("CSRERANK_CACHE", str(tmp_path / "cache"))
+    model = load("int8")
+    before, made = model.score_pairs(*pairs()), model.calibration
+    (kept,) = (tmp_path / "cache" / "int8").iterdir()
+    assert model.fingerprint.startswith(kept.name[:24])
+    again = load("int8")
+    assert again.calibration.digest == made.digest and again.calibration.error == made.error
+    assert np.array_equal(again.score_pairs(*pairs()), before)
+    kept.write_bytes(b"what a full disk left")
+    assert load("int8").calibration.digest == made.digest and kept.stat().st_size > 100
+    with torch.no_grad():
+        model.model.base_model.encoder.layer[0].intermediate.dense.weight.mul_(3)
+    assert not np.allclose(model.score_pairs(*pairs()), before) and model.calibration.digest != made.digest
+    assert load("int8").calibration.digest == made.digest  # the cache is the checkpoint's
+
+
+def test_a_cache_that_cannot_be_written_is_no_hindrance(load: Callable[..., Any], tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("CSRERANK_CACHE", str(tmp_path / "cache"))
+    assert np.isfinite(load("int8").score_pairs(*pairs())).all()
+
+
+def test_what_cannot_be_honoured_is_said(load: Callable[..., Any], tmp_path: Path) -> None:
+    import torch
+
+    from csrerank.models.precision import resolve_precision
+
+    with pytest.raises(InputError, match="unknown precision 'int4'"):
+        load("int4")
+    with pytest.raises(InputError, match="unknown precision 'mixed'; known are auto fp32 bf16"):
+        resolve_precision("mixed", torch.device("cpu"))
+    assert load("auto").settings.precision in ("bf16", "fp32")  # a model so small is not worth it
+
+
+def test_a_model_that_the_engine_does_not_serve(tmp_path: Path) -> None:
+    from toy.encoders import build_encoder
+
+    from csrerank.models.backbones import load_backbone
+    from csrerank.models.reranker import Reranker, Settings
+
+    model, tokenizer = load_backbone(build_encoder(tmp_path / "mdeberta", "mdeberta"))
+    for precision in ("int8", "mixed"):
+        with pytest.raises(InputError, match=f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers"):
+            Reranker(model, tokenizer, Settings(48, 10, precision=precision), device="cpu")
