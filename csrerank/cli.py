@@ -64,6 +64,16 @@ def say(message: str) -> None:
     help="mixed: int8, and the best of each topic again in bf16. auto: the fastest that ranks as fp32 does on a check.",
 )
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="To compute with; their number may move the last bits of scores.  [default: all processors, or a worker's share]",
+)
+@click.option("--engine", type=click.Choice(["process", "ray"]), default="process", show_default=True, help="ray: windows of the job scored by Ray workers.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="For ray: here, processes that share the processors  [default: 1]; on a cluster [default: what fits]."
+)
+@click.option("--address", help="For ray: a running cluster, whose machines find --model under the same name.  [default: start one here]")
 @QUIET
 def rerank_command(run: str | None, output: str | None, model: str, device: str | None, quiet: bool, **given: Any) -> None:
     """Re-rank the top K of a TREC run.
@@ -83,8 +93,9 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
     sources = Sources(given["dataset"], given["topics"], given["docs"], given["index"], given["analyzer"], given["context"])
     remark = (lambda message: None) if quiet else say
+    where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
     target, report = rerank(
-        run, output, sources, model, settings, device=device, say=remark, k=given["k"], tag=given["tag"], missing=given["missing"], quiet=quiet
+        run, output, sources, model, settings, device=device, **where, say=remark, k=given["k"], tag=given["tag"], missing=given["missing"], quiet=quiet
     )
     remark(report.summary(target))
 

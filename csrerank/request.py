@@ -17,7 +17,8 @@ from csrerank.trec import read_run, write_run
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
-    from csrerank.models.reranker import Settings
+    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.windows import Engine
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,10 @@ def rerank(
     settings: "Settings",
     *,
     device: str | None = None,
+    engine: str = "process",
+    workers: int | None = None,
+    address: str | None = None,
+    threads: int | None = None,
     say: Callable[[str], None],
     **options: Any,
 ) -> tuple[str, Report]:
@@ -48,8 +53,10 @@ def rerank(
 
     A dataset that is not named is taken from the run's metadata sidecar, which ``say`` is told.
     """
+    from csrerank.integrations.ray_rerank import check_options
     from csrerank.metadata import dataset_of
 
+    check_options(engine, workers, address)
     if run is None and not (sources.topics and sources.index):
         raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
     if run is None and output is None:
@@ -70,17 +77,33 @@ def rerank(
     if not named:
         say(f"dataset {dataset} (from the run's metadata)")
     check_device(device)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     with _first_stage(run, sources, topics, int(options["k"])) as source:
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
+        scoring = _on_ray(model, reranker, device, workers, address, threads) if engine == "ray" else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.
         whole = dataset and not (sources.topics or sources.documents or sources.index)
         parts = {"topics file": sources.topics, "documents file": sources.documents, "index": sources.index, "dataset": dataset}
         named_parts = {name: value for name, value in parts.items() if value}
         data = {"test collection": {"name": dataset, "ir_datasets": dataset} if whole else named_parts}
         first = {"run": "searched here", "method": "BM25", "index": sources.index, "analyzer": sources.analyzer} if run is None else None
-        return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, **options)
+        return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, engine=scoring, **options)
+
+
+def _on_ray(name: str, model: "Reranker", device: str | None, workers: int | None, address: str | None, threads: int | None) -> "Engine":
+    """Ray's engine; the threads that its workers take are those that the journal goes by."""
+    import torch
+
+    from csrerank.integrations.ray_rerank import Spec, on_ray, threads_of
+
+    threads = threads or threads_of(workers, address)
+    torch.set_num_threads(threads)
+    return on_ray(Spec.of(name, model, device, threads), workers, address)
 
 
 def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:

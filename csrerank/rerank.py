@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,14 +18,12 @@ from csrerank.files import check_writable, is_stream, packed, put_lines, target_
 from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar, versions
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
+from csrerank.windows import WINDOW, Engine, Pair, Work, here, windows
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker
 
-# The unit of sorting, scoring and journal: as many whole topics, in run order, as hold so many pairs, or one that has more. It must not depend on how a job was run,
-# because the make-up of a batch moves the last bits of a score.
-WINDOW = 2048
 _LOOKUP = 4096  # documents asked of a store at once while checking
 
 
@@ -72,14 +70,15 @@ class Plan(NamedTuple):
 
 def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
-    data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW,
+    data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW, engine: Engine | None = None,
 ) -> Report:  # fmt: skip
     """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar
     (``-`` or a pipe: neither sidecar nor journal).
 
     Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an
     ``InputError`` before anything is scored, or with ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of
-    ``window`` pairs or fewer (whole topics); the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused.
+    ``window`` pairs or fewer (whole topics); the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused. ``engine``
+    scores the windows, by default this process.
     """
     started = datetime.now(UTC)
     check_request(output, k, tag)
@@ -90,7 +89,7 @@ def rerank_run(
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
-            resumed = _score(source, plan, topics, documents, model, k, journal, window, quiet)
+            resumed, halvings = _score(source, plan, topics, documents, engine or here(model), k, journal, window, quiet)
             lines = _reranked(read_run(source), plan, journal, k)
             if kept:
                 with placed(output) as file, packed(file, output) as out:
@@ -106,7 +105,7 @@ def rerank_run(
                 plan.skipped_topics,
                 model.encoder.queries_cut([topics.texts[topic] for topic in plan.topics]),
                 journal.passages_cut,
-                model.budget_halvings,
+                halvings,
                 settings["precision"],
             )
             if kept:
@@ -233,34 +232,29 @@ def _fingerprint(
 
 
 def _score(
-    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, journal: Journal, window: int, quiet: bool
-) -> int:
-    """Score every window that the journal lacks; gives the number of pairs that it had."""
+    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", engine: Engine, k: int, journal: Journal, window: int, quiet: bool
+) -> tuple[int, int]:
+    """Score every window that the journal lacks; gives the number of pairs that it had, and how often memory ran out."""
     from tqdm import tqdm
 
-    resumed = sum(map(len, journal.windows.values()))
-    with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
+    resumed, halvings = sum(map(len, journal.windows.values())), 0
+    known = set(journal.windows)
+
+    def work() -> Iterator[Work]:
         for number, pairs in enumerate(windows(_pairs(read_run(source), plan, k), window)):
-            if number in journal.windows:
-                if len(journal.windows[number]) != len(pairs):
-                    raise InputError(
-                        f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew"
-                    )
-            else:
+            if number not in known:
                 texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
-                cut = model.encoder.passages_cut
-                queries, passages = [topics.texts[pair.topic] for pair in pairs], [texts[pair.doc] for pair in pairs]
-                scores = model.score_pairs(queries, passages, bar.update, [pair.place for pair in pairs])
-                journal.add(number, scores, model.encoder.passages_cut - cut)
-    return resumed
+                yield Work(number, [pair.place for pair in pairs], [topics.texts[pair.topic] for pair in pairs], [texts[pair.doc] for pair in pairs])
+            elif len(journal.windows[number]) != len(pairs):
+                raise InputError(
+                    f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew"
+                )
 
-
-class Pair(NamedTuple):
-    """A document of a topic; ``place`` is the topic's in the run."""
-
-    place: int
-    topic: str
-    doc: str
+    with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
+        for scored in engine(work(), bar.update):
+            journal.add(scored.number, scored.scores, scored.passages_cut)
+            halvings += scored.budget_halvings
+    return resumed, halvings
 
 
 def _pairs(rankings: Iterable[TopicRun], plan: Plan, k: int) -> Iterator[Pair]:
@@ -272,19 +266,6 @@ def _pairs(rankings: Iterable[TopicRun], plan: Plan, k: int) -> Iterator[Pair]:
         for doc in ranking.docs[:k]
         if doc not in plan.missing
     )
-
-
-def windows(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
-    """Windows of whole topics: as many as have ``size`` pairs or fewer, or one that has more."""
-    window: list[Pair] = []
-    for _, topic in groupby(pairs, lambda pair: pair.place):
-        more = list(topic)
-        if window and len(window) + len(more) > size:
-            yield window
-            window = []
-        window += more
-    if window:
-        yield window
 
 
 def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int) -> Iterator[TopicRun]:

@@ -17,8 +17,9 @@ from csrerank.collections.texts import FileDocuments, Topics, file_topics
 from csrerank.errors import InputError
 from csrerank.metadata import write_sidecar
 from csrerank.request import Sources, default_output, rerank
-from csrerank.rerank import Pair, Report, rerank_run, windows
+from csrerank.rerank import Report, rerank_run
 from csrerank.trec import TopicRun, read_run, write_run
+from csrerank.windows import Pair, windows
 
 DEMO = "csrerank/demo/en-de"
 SUBJECTS = ("whales", "coffee", "tea")

@@ -6,6 +6,8 @@ import os
 import secrets
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from csrerank.errors import InputError
@@ -27,43 +29,61 @@ def shards_written(
     :param address: of a running cluster, whose machines see the same --output and caches; by default Ray is started here and stopped at the end.
     :raises InputError: without Ray, where no cluster answers, for a record that cannot be written, and where a shard's worker dies again and again.
     """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # nothing is sent anywhere
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise InputError("--engine ray needs Ray; pip install csrerank[ray]") from None
+    ray = imported()
+    import_module("ray.data")
+
     from csrerank.switching.shards import NOTES
 
-    mine, token = not ray.is_initialized(), secrets.token_hex(8)
+    token = secrets.token_hex(8)
     for tries in (job.output / NOTES).glob("*.tries"):  # of a job that was interrupted, whose deaths are not ours
         tries.unlink(missing_ok=True)
-    try:
-        if mine:
-            _start(ray, workers, address)
+    with started(ray, workers, address):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         # A block and so a task for each shard: a killed worker costs one shard's time.
         places = ray.data.from_items([{"place": place} for place in range(len(shards))], override_num_blocks=len(shards))
         tasks = ray.data.TaskPoolStrategy(size=workers if address else None)
-        sent = [None if rows is None else ray.put(rows) for rows in map(held, shards)]
-        written = places.map(_task(job, list(zip(shards, sent, strict=True)), token), compute=tasks, num_cpus=1)
-        for row in written.iter_rows():
-            if row["error"] is not None:
-                raise InputError(row["error"])
-            yield shards[row["place"]], json.loads(row["note"])
-    except ray.exceptions.RayError as error:
-        raise InputError(f"Ray: {str(error).strip().splitlines()[0]}; the same command goes on with the shards that are missing") from error
+        try:
+            sent = [None if rows is None else ray.put(rows) for rows in map(held, shards)]
+            written = places.map(_task(job, list(zip(shards, sent, strict=True)), token), compute=tasks, num_cpus=1)
+            for row in written.iter_rows():
+                if row["error"] is not None:
+                    raise InputError(row["error"])
+                yield shards[row["place"]], json.loads(row["note"])
+        except ray.exceptions.RayError as error:
+            raise InputError(f"Ray: {str(error).strip().splitlines()[0]}; the same command goes on with the shards that are missing") from error
+
+
+def imported() -> Any:
+    """The module ray, which then sends nothing anywhere. Raises ``InputError`` where it is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--engine ray needs Ray; pip install csrerank[ray]") from None
+    return ray
+
+
+@contextmanager
+def started(ray: Any, processors: int | None, address: str | None) -> Iterator[None]:
+    """A Ray that runs: the one that this process uses already, the cluster at ``address``, or one started here with so many ``processors`` (by default all) and stopped at
+    the end. Raises ``InputError`` where no cluster answers.
+    """
+    mine = not ray.is_initialized()
+    try:
+        if mine:
+            _start(ray, processors, address)
+        yield
     finally:
         if mine:
             ray.shutdown()
 
 
-def _start(ray: Any, workers: int | None, address: str | None) -> None:
+def _start(ray: Any, processors: int | None, address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        ray.init(address="local", num_cpus=workers, include_dashboard=False, object_store_memory=_STORE, **quiet)
+        ray.init(address="local", num_cpus=processors, include_dashboard=False, object_store_memory=_STORE, **quiet)
         return
     host, _, port = address.rpartition(":")
     try:

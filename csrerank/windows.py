@@ -1,0 +1,69 @@
+"""The windows of a re-ranking job, which are the unit of sorting, scoring and journal, and who scores them: this process, or whoever takes ``Work``."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from csrerank.models.reranker import Reranker
+
+# As many whole topics, in run order, as hold so many pairs, or one that has more. It must not depend on how a job was run, because the make-up of a batch moves the
+# last bits of a score.
+WINDOW = 2048
+
+
+class Pair(NamedTuple):
+    """A document of a topic; ``place`` is the topic's in the run."""
+
+    place: int
+    topic: str
+    doc: str
+
+
+class Work(NamedTuple):
+    """The texts of a window's pairs; ``places`` tells which are of one topic."""
+
+    number: int
+    places: list[int]
+    queries: list[str]
+    passages: list[str]
+
+
+class Scored(NamedTuple):
+    """A window's scores: float32 [pairs]; how many of its passages were cut, and how often memory ran out."""
+
+    number: int
+    scores: np.ndarray
+    passages_cut: int
+    budget_halvings: int
+
+
+# Scores windows and gives them back, in any order; the second argument is told of pairs that were finished.
+Engine = Callable[[Iterator[Work], Callable[[int], object]], Iterator[Scored]]
+
+
+def windows(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
+    """Windows of whole topics: as many as have ``size`` pairs or fewer, or one that has more."""
+    window: list[Pair] = []
+    for _, topic in groupby(pairs, lambda pair: pair.place):
+        more = list(topic)
+        if window and len(window) + len(more) > size:
+            yield window
+            window = []
+        window += more
+    if window:
+        yield window
+
+
+def score_window(model: "Reranker", work: Work, advance: Callable[[int], object] | None = None) -> Scored:
+    """Score one window with a model that is here."""
+    cut, halvings = model.encoder.passages_cut, model.budget_halvings
+    scores = model.score_pairs(work.queries, work.passages, advance, work.places)
+    return Scored(work.number, scores, model.encoder.passages_cut - cut, model.budget_halvings - halvings)
+
+
+def here(model: "Reranker") -> Engine:
+    """One window after the other in this process."""
+    return lambda work, advance: (score_window(model, window, advance) for window in work)

@@ -1,0 +1,144 @@
+"""``csrerank rerank --engine ray``, with a real Ray started on this machine: the bytes of one process, and a killed worker costs nothing but time."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from csrerank.errors import InputError
+from csrerank.windows import Scored, Work
+
+ray = pytest.importorskip("ray")
+from csrerank.integrations import ray_rerank  # noqa: E402 - imports ray's module
+
+DEMO = "csrerank/demo/en-de"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thirty topics with ninety documents each, in several windows."""
+    from csrerank.collections.catalogue import load
+
+    dataset = load(DEMO)
+    docs = [doc.doc_id for doc in dataset.docs_iter()]
+    path = tmp_path_factory.mktemp("run") / "first.trec"
+    with path.open("w") as file:
+        for place, query in enumerate(list(dataset.queries_iter())[:30]):
+            for rank in range(90):
+                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {90 - rank} bm25\n")
+    return path
+
+
+def command(run: Path, output: str, model: Path, *more: object) -> list[object]:
+    return ["rerank", "--run", run, "--dataset", DEMO, "--model", model, "--max-length", 128, "--query-tokens", 40, "--output", output, *more]
+
+
+def test_the_bytes_of_one_process(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+    alone = cli(*command(run, "alone.trec", toy_model, "--threads", 1), cwd=tmp_path)
+    shared = cli(*command(run, "ray.trec", toy_model, "--engine", "ray", "--workers", 2), cwd=tmp_path)
+    assert (alone.returncode, shared.returncode) == (0, 0), shared.stderr
+    assert (tmp_path / "ray.trec").read_bytes() == (tmp_path / "alone.trec").read_bytes()
+    assert shared.stderr == alone.stderr.replace("alone", "ray")
+    assert sorted(os.listdir(tmp_path)) == ["alone.trec", "alone.trec.ir-metadata.yml", "ray.trec", "ray.trec.ir-metadata.yml"]
+
+
+class Slow(ray_rerank.Worker):
+    """Takes its time, so that it can be met at work."""
+
+    def score(self, work: Work) -> Scored | str:
+        time.sleep(0.3)
+        return super().score(work)
+
+
+def at_work() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.cmdline()[0].startswith("ray::") and ".score" in child.cmdline()[0]:
+                found.append(child)
+        except (psutil.Error, IndexError):
+            continue
+    return found
+
+
+def spec(toy_model: Path, **changed: Any) -> Any:
+    from csrerank.models.reranker import Reranker, Settings
+
+    model = Reranker.load(toy_model, Settings(64, 20, precision="fp32"), "cpu")
+    return model, ray_rerank.Spec.of(str(toy_model), model, "cpu", 1)._replace(**changed)
+
+
+def work(count: int) -> Iterator[Work]:
+    for number in range(count):
+        yield Work(number, [0, 0], ["why do whales sleep"] * 2, [f"whale {number}", f"mountain {number}"])
+
+
+def test_a_killed_worker_costs_nothing_but_time(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_rerank, "Worker", Slow)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    import torch
+
+    model, asked = spec(toy_model)
+    found, told = [], []
+    killed: list[int] = []
+
+    def kill() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            if len(found) >= 3 and (workers := at_work()):
+                workers[0].kill()
+                killed.append(workers[0].pid)
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    for scored in ray_rerank.on_ray(asked, 2)(work(16), told.append):
+        found.append(scored)
+    killer.join()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the workers have it
+    assert killed, "no worker was met at work"
+    assert sorted(scored.number for scored in found) == list(range(16)) and told == [2] * 16
+    for scored in found:
+        window = next(one for one in work(16) if one.number == scored.number)
+        assert np.array_equal(scored.scores, model.score_pairs(window.queries, window.passages))
+    torch.set_num_threads(threads)
+
+
+class Deadly(ray_rerank.Worker):
+    """Ends its process at window 1."""
+
+    def score(self, work: Work) -> Scored | str:
+        if work.number == 1:
+            os._exit(1)
+        return super().score(work)
+
+
+def test_workers_that_die_again_and_again(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_rerank, "Worker", Deadly)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    with pytest.raises(InputError, match="3 Ray workers died, one after the other, at one window of pairs"):
+        list(ray_rerank.on_ray(spec(toy_model)[1], 1)(work(3), lambda count: None))
+
+
+def test_a_worker_that_cannot_load_the_model(toy_model: Path, tmp_path: Path) -> None:
+    for changed, said in (({"fingerprint": "another"}, "has another checkpoint under this name"), ({"name": str(tmp_path / "none")}, "no such model")):
+        with pytest.raises(InputError, match=said):
+            list(ray_rerank.on_ray(spec(toy_model, **changed)[1], 1)(work(2), lambda count: None))
+
+
+def test_what_cannot_be_honoured_is_said(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+    for more, said in (
+        (["--workers", 2], "--workers belongs to --engine ray; give that too"),
+        (["--address", "x:1"], "--address belongs to --engine ray; give that too"),
+        (["--engine", "ray", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray answers there"),
+    ):
+        done = cli(*command(run, "out.trec", toy_model, *more), cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        assert not list(tmp_path.iterdir())
