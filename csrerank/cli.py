@@ -65,6 +65,10 @@ def say(message: str) -> None:
 )
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
 @click.option(
+    "--cascade", type=click.IntRange(min=1), metavar="K", help="Score only what may still reach the top K by a shallow pass; the others follow below."
+)
+@click.option("--confidence", type=float, help="For --cascade: share of the top K to keep, as learnt from a sample of the run.  [default: .99]")
+@click.option(
     "--threads",
     type=click.IntRange(min=1),
     help="To compute with; their number may move the last bits of scores.  [default: all processors, or a worker's share]",
@@ -93,9 +97,26 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
     sources = Sources(given["dataset"], given["topics"], given["docs"], given["index"], given["analyzer"], given["context"])
     remark = (lambda message: None) if quiet else say
+    if given["confidence"] is not None and given["cascade"] is None:
+        raise InputError("--confidence belongs to --cascade; give that too")
+    if given["cascade"] is not None and windows is not None:
+        raise InputError("--cascade does not go with --window; leave one out")
+    cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.99) if given["cascade"] is not None else None
     where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
     target, report = rerank(
-        run, output, sources, model, settings, device=device, **where, say=remark, k=given["k"], tag=given["tag"], missing=given["missing"], quiet=quiet
+        run,
+        output,
+        sources,
+        model,
+        settings,
+        device=device,
+        **where,
+        say=remark,
+        k=given["k"],
+        tag=given["tag"],
+        missing=given["missing"],
+        quiet=quiet,
+        cascade=cascade,
     )
     remark(report.summary(target))
 

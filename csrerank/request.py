@@ -95,15 +95,15 @@ def rerank(
         return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, engine=scoring, **options)
 
 
-def _on_ray(name: str, model: "Reranker", device: str | None, workers: int | None, address: str | None, threads: int | None) -> "Engine":
-    """Ray's engine; the threads that its workers take are those that the journal goes by."""
+def _on_ray(name: str, model: "Reranker", device: str | None, workers: int | None, address: str | None, threads: int | None) -> "Callable[[], Engine]":
+    """What makes Ray's engine; the threads that its workers take are those that the journal goes by."""
     import torch
 
     from csrerank.integrations.ray_rerank import Spec, on_ray, threads_of
 
     threads = threads or threads_of(workers, address)
     torch.set_num_threads(threads)
-    return on_ray(Spec.of(name, model, device, threads), workers, address)
+    return lambda: on_ray(Spec.of(name, model, device, threads), workers, address)
 
 
 def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:

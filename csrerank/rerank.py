@@ -3,10 +3,10 @@
 import hashlib
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +17,7 @@ from csrerank.errors import InputError
 from csrerank.files import check_writable, is_stream, packed, put_lines, target_name
 from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar, versions
+from csrerank.models.cascade import SAMPLE, TOPICS, fitted
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
 from csrerank.windows import WINDOW, Engine, Pair, Work, here, windows
 
@@ -29,7 +30,8 @@ _LOOKUP = 4096  # documents asked of a store at once while checking
 
 class Report(NamedTuple):
     """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents and topics skipped as missing,
-    texts cut, how often memory ran out and a window was batched anew at half the budget, and the precision."""
+    texts cut, how often memory ran out and a window was batched anew at half the budget, the precision, and what is known of a
+    cascade."""
 
     topics: int
     pairs: int
@@ -41,11 +43,17 @@ class Report(NamedTuple):
     passages_cut: int
     budget_halvings: int
     precision: str
+    cascade: dict[str, Any] | None
 
     def summary(self, output: str) -> str:
         """One line for a person."""
         parts = [f"{output}: {self.topics} topics, {self.pairs} pairs re-ranked in {self.precision}"]
         parts += [f"{self.resumed} of them taken from the journal"] if self.resumed else []
+        parts += (
+            [f"cascade: {self.cascade['kept']:.0%} of a sample's candidates scored, {self.cascade['recall']:.1%} of its top {self.cascade['k']} among them"]
+            if self.cascade
+            else []
+        )
         parts += [f"{self.below} documents below --k kept their order"] if self.below else []
         parts += [f"{self.skipped} documents without a text dropped"] if self.skipped else []
         parts += [f"{self.skipped_topics} topics without a text dropped"] if self.skipped_topics else []
@@ -70,7 +78,8 @@ class Plan(NamedTuple):
 
 def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
-    data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW, engine: Engine | None = None,
+    data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW, engine: Callable[[], Engine] | None = None,
+    cascade: tuple[int, float] | None = None,
 ) -> Report:  # fmt: skip
     """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar
     (``-`` or a pipe: neither sidecar nor journal).
@@ -78,18 +87,20 @@ def rerank_run(
     Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an
     ``InputError`` before anything is scored, or with ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of
     ``window`` pairs or fewer (whole topics); the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused. ``engine``
-    scores the windows, by default this process.
+    makes what scores the windows, by default this process. ``cascade`` is the k of ``models.cascade`` and its confidence.
     """
     started = datetime.now(UTC)
     check_request(output, k, tag)
     kept = not is_stream(output)
     with _seekable(run) as source:
         plan = _plan(source, run, topics, documents, k, missing)
+        if cascade is not None:
+            model.pruner = fitted(model, _sample(source, plan, topics, documents, k), *cascade)
         settings = _fingerprint(source, plan, topics, documents, model, k, missing, window)
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
-            resumed, halvings = _score(source, plan, topics, documents, engine or here(model), k, journal, window, quiet)
+            resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet)
             lines = _reranked(read_run(source), plan, journal, k)
             if kept:
                 with placed(output) as file, packed(file, output) as out:
@@ -107,6 +118,7 @@ def rerank_run(
                 journal.passages_cut,
                 halvings,
                 settings["precision"],
+                settings["cascade"],
             )
             if kept:
                 first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
@@ -116,6 +128,7 @@ def rerank_run(
             finished = True
         finally:
             journal.close(finished)
+            model.pruner = None
     return report
 
 
@@ -130,7 +143,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
-    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "calibration", "windows")}
+    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "calibration", "cascade", "windows")}
     return {
         "retrieval": [
             {"name": "first stage"},
@@ -144,7 +157,7 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -
                 **scoring,
             },
         ],
-        "counts": {name: count for name, count in report._asdict().items() if name != "precision"},  # which stands among the settings
+        "counts": {name: count for name, count in report._asdict().items() if name not in ("precision", "cascade")},  # which stand among the settings
     }
 
 
@@ -224,11 +237,23 @@ def _fingerprint(
 
     return {
         "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
-        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "windows": list(settings.windows) if settings.windows else None,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "cascade": model.pruner.described if model.pruner else None, "windows": list(settings.windows) if settings.windows else None,
         "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(), "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person
     }  # fmt: skip
+
+
+def _sample(source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", k: int) -> list[tuple[str, list[str]]]:
+    """Topics with their passages for the cascade to learn from: the first by a hash, about ``SAMPLE`` pairs."""
+    count = max(TOPICS, SAMPLE * len(plan.topics) // plan.pairs)
+    chosen = set(sorted(plan.topics, key=lambda topic: hashlib.sha256(topic.encode()).digest())[:count])
+    sample = []
+    for _, topic in groupby((pair for pair in _pairs(read_run(source), plan, k) if pair.topic in chosen), lambda pair: pair.place):
+        pairs = list(topic)
+        texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
+        sample.append((topics.texts[pairs[0].topic], [texts[pair.doc] for pair in pairs]))
+    return sample
 
 
 def _score(

@@ -18,8 +18,9 @@ from csrerank.errors import InputError
 from csrerank.languages import DEMO
 from csrerank.models.backbones import MEAN_WEIGHT, load_backbone
 from csrerank.models.batching import Encoded, PairEncoder
+from csrerank.models.checkpoint import position_limit
 from csrerank.models.compare import Comparison, compare, demo_texts, pieces_per_word, read_texts, shown
-from csrerank.models.reranker import Reranker, Settings, position_limit
+from csrerank.models.reranker import Reranker, Settings
 from csrerank.models.vocabulary import kept_ids, pieces_used, trim_tokenizer
 
 QUERY, DOCUMENT = "the whale", "sleeping кит"

@@ -235,10 +235,11 @@ def test_a_cells_inputs(demo_matrix: Trainings, quick_run: list[Any], tmp_path: 
     place, scale, cell = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy"), SCALES["toy"], Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
     path = first_stage(DEMO[1], "oracle", place, scale, None, True)
     hashed: list[Path] = []
-    from csrerank.models import reranker
+    from csrerank.models import checkpoint, precision, reranker
 
-    known = reranker.directory_hash(toy_model)
-    monkeypatch.setattr(reranker, "directory_hash", lambda directory: hashed.append(directory) or known)
+    known = checkpoint.directory_hash(toy_model)
+    for module in (checkpoint, reranker):
+        monkeypatch.setattr(module, "directory_hash", lambda directory: hashed.append(directory) or known)
 
     def ranker(**changes: Any) -> Ranker:
         return Ranker(toy_model, {("en-de", "oracle"): path}, place, scale._replace(**changes), True, "cpu")
@@ -249,7 +250,7 @@ def test_a_cells_inputs(demo_matrix: Trainings, quick_run: list[Any], tmp_path: 
     assert not mine.missing(cell) and hashed.count(toy_model) <= 2  # once by the ranker, once by rerank_run
     assert not list(place.work.joinpath("cells").rglob("*.gz*"))
     assert ranker(max_length=100).missing(cell) and ranker(topics=3).missing(cell) and not ranker().missing(cell)
-    monkeypatch.setattr(reranker, "resolve_precision", lambda *_: "bf16 or so")
+    monkeypatch.setattr(precision, "resolve_precision", lambda *_: "bf16 or so")
     assert ranker().missing(cell)
     monkeypatch.undo()
     for module in ("torch", "csrerank"):  # another build is no other version

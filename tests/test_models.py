@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from csrerank.errors import InputError
 from csrerank.models.batching import PairEncoder, batches
+from csrerank.models.checkpoint import find_model
 from csrerank.models.e5 import Q4, read_e5
-from csrerank.models.reranker import Windows, find_model
+from csrerank.models.reranker import Windows
 from csrerank.models.vocabulary import kept_ids, pieces_in_scripts, pieces_used, trim_tokenizer
 
 

@@ -58,7 +58,7 @@ def texts_hash(dataset_id: str, run: Path, run_hash: str) -> str:
 
 @cache
 def _encoder_hash(encoder: Path) -> str:
-    from csrerank.models.reranker import directory_hash
+    from csrerank.models.checkpoint import directory_hash
 
     return directory_hash(encoder)
 

@@ -68,7 +68,7 @@ class Ranker:
 
     @cached_property
     def _model_hash(self) -> str:
-        from csrerank.models.reranker import directory_hash
+        from csrerank.models.checkpoint import directory_hash
 
         return directory_hash(self._directory)
 

@@ -87,7 +87,7 @@ def _planned(matrix: Matrix, policies: Path) -> tuple[list[Cell], list[Track]]:
 
 
 def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
-    from csrerank.models.reranker import DEFAULT_MODEL, find_model
+    from csrerank.models.checkpoint import DEFAULT_MODEL, find_model
     from csrerank.request import check_device
     from csrerank.training.translations import read_translations
 
@@ -110,7 +110,7 @@ def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
 
 
 def _check_cards(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
-    from csrerank.models.reranker import DEFAULT_MODEL
+    from csrerank.models.checkpoint import DEFAULT_MODEL
 
     if matrix.collection in LISTED:
         raise InputError(f"--cards: a card sets a model beside its first stage, and {matrix.collection}'s list has no order; leave --cards out")
@@ -125,7 +125,7 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, cards: boo
 
     :param cards: write each model's results into its model card.
     """
-    from csrerank.models.reranker import find_model
+    from csrerank.models.checkpoint import find_model
 
     planned, chosen = plan(matrix, work / "policies")
     if cards:
@@ -259,7 +259,7 @@ def listed(matrix: Matrix, runs: Path, work: Path) -> str:
 
 def _there(matrix: Matrix, training: str, translated: bool, seed: int, own: Sequence[Cell], layout: Layout) -> Path | None:
     """The directory of a model that does not have to be trained."""
-    from csrerank.models.reranker import find_model
+    from csrerank.models.checkpoint import find_model
 
     if training.startswith(CHECKPOINT):
         # The default model is unpacked at first use, which a dry run leaves to the cells.

@@ -10,6 +10,7 @@ from csrerank.windows import Scored, Work, score_window
 
 if TYPE_CHECKING:
     from csrerank.models.calibration import Calibration
+    from csrerank.models.cascade import Pruner
     from csrerank.models.reranker import Reranker, Settings
     from csrerank.windows import Engine
 
@@ -24,13 +25,14 @@ class Spec(NamedTuple):
     settings: "Settings"
     device: str | None
     calibration: "Calibration | None"
+    pruner: "Pruner | None"
     threads: int
     fingerprint: str
 
     @classmethod
     def of(cls, name: str, model: "Reranker", device: str | None, threads: int) -> "Spec":
         """The spec of a model that is loaded here under ``name``."""
-        return cls(name, model.settings, device, model.calibration, threads, model.fingerprint)
+        return cls(name, model.settings, device, model.calibration, model.pruner, threads, model.fingerprint)
 
 
 class Worker:
@@ -46,6 +48,7 @@ class Worker:
         torch.set_num_threads(spec.threads)
         try:
             self._model = Reranker.load(spec.name, spec.settings, spec.device, spec.calibration)
+            self._model.pruner = spec.pruner
             if self._model.fingerprint != spec.fingerprint:
                 self._error = (
                     f"{spec.name}: {os.uname().nodename} has another checkpoint under this name; give a name or folder that is the same on all machines"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from csrerank.errors import InputError
-from csrerank.models.reranker import find_model, position_limit, quiet_transformers
+from csrerank.models.checkpoint import find_model, position_limit, quiet_transformers
 
 FAMILIES = ("bert", "deberta-v2", "roberta", "xlm-roberta")
 POOLINGS = ("first", "mean")

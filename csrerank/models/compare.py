@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from csrerank.errors import InputError
 from csrerank.files import read_lines
 from csrerank.models.backbones import load_backbone, loading
+from csrerank.models.checkpoint import find_model, position_limit
 from csrerank.models.precision import resolve_precision
-from csrerank.models.reranker import Reranker, Settings, find_model, position_limit
+from csrerank.models.reranker import Reranker, Settings
 from csrerank.words import UNSPACED
 
 FORMATS = ("table", "tsv", "json")

@@ -23,7 +23,7 @@ class Embedder:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
-        from csrerank.models.reranker import position_limit, quiet_transformers
+        from csrerank.models.checkpoint import position_limit, quiet_transformers
 
         quiet_transformers()
         if not (Path(directory) / "config.json").exists():

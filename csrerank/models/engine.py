@@ -168,8 +168,24 @@ class Engine:
         """Whether the model's weights are still those that the engine was made from."""
         return self._weights == state_of(self._model)
 
+    @property
+    def depth(self) -> int:
+        """Layers, the last (which differs) not counted."""
+        return len(self._layers)
+
     def logits(self, inputs: Sequence[Encoded]) -> Any:
         """Logits of inputs in an order in which those of one length stand together: float32 [inputs, labels]."""
+        return self._head(self._firsts(*self._encoded(inputs, self._layers)))
+
+    def means(self, inputs: Sequence[Encoded], layers: int) -> Any:
+        """The mean state of each input's tokens after so many of the layers: float32 [inputs, hidden]; order as for ``logits``."""
+        import torch
+
+        states, runs = self._encoded(inputs, self._layers[:layers])
+        return torch.cat([run.of(states).mean(1) for run in runs])
+
+    def _encoded(self, inputs: Sequence[Encoded], layers: Sequence[Layer]) -> tuple[Any, list[Run]]:
+        """The states after these layers, [tokens and filling, hidden], and where each input's are."""
         import torch
 
         lengths = [len(row.ids) for row in inputs]
@@ -181,7 +197,7 @@ class Engine:
         states = self._embedded(inputs, lengths)
         if gap := -len(states) % ROWS:
             states = torch.nn.functional.pad(states, (0, 0, 0, gap))
-        for layer in self._layers:
+        for layer in layers:
             joint = layer.joint(states)
             mixed = torch.empty(len(states), states.shape[1], dtype=joint.dtype)
             mixed[start:] = 0
@@ -189,7 +205,7 @@ class Engine:
                 part = run.of(joint).view(run.inputs, run.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
                 run.of(mixed)[:] = attended(part[0], part[1], part[2]).transpose(1, 2).flatten(2)
             states = layer.after(mixed, states)
-        return self._head(self._firsts(states, runs))
+        return states, runs
 
     def _firsts(self, states: Any, runs: Sequence[Run]) -> Any:
         """The last layer's output for the first token of each input: float32 [inputs, hidden]."""

@@ -35,19 +35,25 @@ def _cpu_has_bf16() -> bool:
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def refine(coarse: np.ndarray, groups: Sequence[Any], again: Callable[[list[int]], np.ndarray]) -> np.ndarray:
-    """Scores in which the ``REFINED`` best of each group are those that ``again`` gives for their places, and the others stand below them in the order of ``coarse``,
-    moved by the mean difference between the two kinds of scores: float32 [pairs].
+def first_ones(scores: np.ndarray) -> int:
+    """How many of a topic ``mixed`` scores again."""
+    return REFINED
+
+
+def refine(coarse: np.ndarray, groups: Sequence[Any], again: Callable[[list[int]], np.ndarray], count: Callable[[np.ndarray], int] = first_ones) -> np.ndarray:
+    """Scores in which the best of each group are those that ``again`` gives for their places, and the others stand below them in the order of ``coarse``, moved by the mean
+    difference between the two kinds of scores: float32 [pairs]. ``count`` tells from a group's coarse scores, highest first, how many are the best.
     """
     members: dict[Any, list[int]] = {}
     for place, group in enumerate(groups):
         members.setdefault(group, []).append(place)
     ranked = [sorted(places, key=lambda place: -coarse[place]) for places in members.values()]
-    best = sorted(place for places in ranked for place in places[:REFINED])
+    counts = [count(coarse[places]) for places in ranked]
+    best = sorted(place for places, number in zip(ranked, counts, strict=True) for place in places[:number])
     scores = coarse.astype(np.float32)
     scores[best] = again(best)
-    for places in ranked:
-        above, below = places[:REFINED], places[REFINED:]
+    for places, number in zip(ranked, counts, strict=True):
+        above, below = places[:number], places[number:]
         if below:
             moved = coarse[below] + np.mean(scores[above] - coarse[above], dtype=np.float32)
             ceiling = np.nextafter(scores[above].min(), np.float32(-np.inf))

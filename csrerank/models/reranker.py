@@ -12,10 +12,11 @@ from csrerank.errors import InputError
 from csrerank.models import int8
 from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.calibration import Calibration, calibrated, calibration_of
+from csrerank.models.cascade import Pruner
+from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, find_model, position_limit, quiet_transformers
 from csrerank.models.engine import Engine, state_of
 from csrerank.models.precision import PRECISIONS, head_in_fp32, refine, resolve_precision
 
-DEFAULT_MODEL = "default"
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
 Candidate = TypeVar("Candidate")
 
@@ -84,6 +85,7 @@ class Reranker:
                 f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less"
             )
         self.budget_halvings = 0
+        self.pruner: Pruner | None = None
 
     @classmethod
     def load(
@@ -140,7 +142,7 @@ class Reranker:
         self, queries: Sequence[str], passages: Sequence[str], advance: Callable[[int], object] | None = None, groups: Sequence[int] | None = None
     ) -> np.ndarray:
         """Scores of ``queries[i]`` with ``passages[i]``: float32 [pairs]. ``advance`` is told how many pairs were finished. ``groups`` tells which pairs are of one topic
-        (by default those with one query), for ``mixed`` precision, which scores the best of each topic again.
+        (by default those with one query), for ``mixed`` precision, which scores the best of each topic again, and for a ``pruner``, which leaves out the others.
 
         Pairs are batched longest first under the token budget; on running out of memory the budget halves and the call starts over, so that what it returns
         never mixes two batchings. Each call begins at the full budget, so that what came before does not matter. Raises ``InputError`` where memory does
@@ -155,16 +157,18 @@ class Reranker:
             [query for _, query, _ in places], [passage for _, _, passage in places], self.settings.windows.spans if self.settings.windows else None
         )
         owner = np.array(owners)
-        if self.settings.precision == "mixed":
-            coarse = self._scored(inputs, owner, "int8", advance)
+        topics, precision = [group for group, _, _ in places], self.settings.precision
 
-            def again(best: list[int]) -> np.ndarray:
-                rows = np.flatnonzero(np.isin(owner, best))
-                return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), "bf16", None)
+        def again(best: list[int]) -> np.ndarray:
+            rows = np.flatnonzero(np.isin(owner, best))
+            return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), self._exact, None)
 
-            scores = refine(coarse, [group for group, _, _ in places], again)
+        if self.pruner is not None:
+            scores = refine(self._scored(inputs, owner, "shallow", advance), topics, again, self.pruner.count)
+        elif precision == "mixed":
+            scores = refine(self._scored(inputs, owner, "int8", advance), topics, again)
         else:
-            scores = self._scored(inputs, owner, self.settings.precision, advance)
+            scores = self._scored(inputs, owner, precision, advance)
         if advance is not None and len(places) < len(pairs):
             advance(len(pairs) - len(places))
         return scores[[places[pair] for pair in pairs]]
@@ -218,14 +222,45 @@ class Reranker:
 
     def _computing(self, precision: str) -> Callable[[list[Encoded]], Any]:
         """What computes logits: the engine where it can, made anew where weights changed."""
+        import torch
+
         if not self._served():
             return lambda rows: self._padded_logits(rows, precision)
+        if precision == "shallow":
+            pruner, engine = self.pruner, self._engine(self._exact)
+            assert pruner is not None
+            return lambda rows: torch.from_numpy(pruner.predict(engine.means(rows, pruner.layers).numpy()))[:, None]
+        return self._engine(precision).logits
+
+    def _engine(self, precision: str) -> Engine:
         if not all(engine.is_current() for engine in self._engines.values()):
             self._engines.clear()
         if precision not in self._engines:
             made = int8.maker(self._calibrated().ranges) if precision == "int8" else None
             self._engines[precision] = Engine(self.model, precision != "fp32", self.encoder.uses_types, made)
-        return self._engines[precision].logits
+        return self._engines[precision]
+
+    @property
+    def _exact(self) -> str:
+        """The precision of the scores that count most."""
+        return "bf16" if self.settings.precision == "mixed" else self.settings.precision
+
+    @property
+    def depth(self) -> int:
+        """Layers whose states ``means`` can give; 0 where the model's own code computes."""
+        return self._engine(self._exact).depth if self._served() else 0
+
+    def means(self, queries: Sequence[str], passages: Sequence[str], layers: int) -> np.ndarray:
+        """The mean state of each pair's tokens after the first ``layers``: float32 [pairs, hidden]."""
+        import torch
+
+        inputs, _ = self.encoder.encode(queries, passages)
+        engine = self._engine(self._exact)
+        found = np.zeros((len(inputs), self.model.config.hidden_size), np.float32)
+        with torch.inference_mode():
+            for rows in batches([len(row.ids) for row in inputs], self.settings.batch_tokens or 0):
+                found[rows] = engine.means([inputs[row] for row in rows], layers).numpy()
+        return found
 
     def _served(self) -> bool:
         return self.device.type == "cpu" and Engine.serves(self.model)
@@ -278,51 +313,6 @@ class Reranker:
             types[at, row.split : length] = 1
         tensors = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if self.encoder.uses_types else {})
         return {name: tensor.to(self.device) for name, tensor in tensors.items()}
-
-
-def find_model(name: str | Path) -> str:
-    """The directory of ``name``, unpacked first for the default model; a hub name is given back as it is. Raises ``InputError`` where neither can be meant."""
-    if str(name) == DEFAULT_MODEL:
-        from csrerank.cache import cache_folder
-        from csrerank.models.pack import default_pack, unpack
-
-        return str(unpack(default_pack(), cache_folder()))
-    path = Path(name)
-    if path.is_dir():
-        if not (path / "config.json").exists():
-            raise InputError(f"{name}: no config.json in this directory; give one saved by transformers")
-        return str(path)
-    if path.exists():
-        raise InputError(f"{name}: a file where a model directory is needed; give the directory")
-    if str(name).count("/") != 1 or str(name).startswith((".", "/")):
-        raise InputError(f"{name}: no such model; give 'default', a directory, or a hub name like owner/name")
-    return str(name)
-
-
-def directory_hash(directory: Path) -> str:
-    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json":  # which tells when, too
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def quiet_transformers() -> None:
-    """Keep transformers' loading reports and progress bars off standard error, which is for csrerank's own."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-
-
-def position_limit(model: Any, tokenizer: Any) -> int:
-    """Tokens the model takes: RoBERTa's kin count positions from the padding id + 1, and some tokenizers state no limit, or too high a one."""
-    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
-    family = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
-    offset = model.base_model.embeddings.padding_idx + 1 if family else 0
-    return min(positions - offset, tokenizer.model_max_length)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -152,8 +152,8 @@ def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet:
 
 def _dense(dataset: Any, k: int, encoder: Path, cache: Path, quiet: bool) -> tuple[Iterable[TopicRun], dict[str, Any]]:
     from csrerank.collections.texts import default_text
+    from csrerank.models.checkpoint import directory_hash
     from csrerank.models.embedding import Embedder
-    from csrerank.models.reranker import directory_hash
     from csrerank.retrieval import dense
 
     embedder = Embedder.load(encoder)

@@ -128,7 +128,7 @@ class Collection:
     def run(self, method: str, depth: int, cache: Path, encoder: Path | None, quiet: bool) -> Path:
         """The first-stage run of the plain collection by ``method``, made once and kept in ``cache``."""
         from csrerank.metadata import versions
-        from csrerank.models.reranker import directory_hash
+        from csrerank.models.checkpoint import directory_hash
         from csrerank.retrieval.apart import first_stage_run
 
         known = versions()

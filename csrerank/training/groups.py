@@ -35,8 +35,8 @@ class Teacher:
     @classmethod
     def of(cls, collection: Collection, encoder: Path, cache: Path, quiet: bool = False) -> "Teacher":
         """The cosines of the bi-encoder in the directory ``encoder`` over a whole collection; its vectors are kept in ``cache``."""
+        from csrerank.models.checkpoint import directory_hash
         from csrerank.models.embedding import Embedder
-        from csrerank.models.reranker import directory_hash
         from csrerank.retrieval.dense import embed_cached
 
         embedder, key, documents = Embedder.load(encoder), directory_hash(encoder), collection.all_documents()

@@ -215,7 +215,7 @@ def _collection(dataset_id: str, settings: Settings, inputs: Inputs, quiet: bool
 
 
 def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: Settings, inputs: Inputs) -> dict[str, Any]:
-    from csrerank.models.reranker import directory_hash, find_model
+    from csrerank.models.checkpoint import directory_hash, find_model
 
     directory = Path(find_model(base))
     return {
@@ -246,7 +246,7 @@ def _here(collection: Collection, settings: Settings, inputs: Inputs, arguments:
     """What else a resumed job must find as it was, for the same weights."""
     import torch
 
-    from csrerank.models.reranker import directory_hash
+    from csrerank.models.checkpoint import directory_hash
 
     encoding = settings.distil or (dict(settings.negatives).get("dense") and not inputs.dense_run)
     return {

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csrerank.errors import InputError
 from csrerank.models.batching import PairEncoder, batches
+from csrerank.models.checkpoint import quiet_transformers
 from csrerank.models.precision import head_in_fp32, resolve_precision
-from csrerank.models.reranker import quiet_transformers
 from csrerank.training.groups import Group
 from csrerank.training.objectives import Objective, distilled
 

@@ -1,0 +1,297 @@
+"""Pairs a second of csrerank, sentence-transformers' CrossEncoder and rerankers: the same checkpoint, the same pairs, in turns.
+
+    python benchmarks/rerank_throughput.py [--topics 200] [--rounds 5] [--json FILE] [--systems csrerank:fp32,crossencoder:fp32]
+
+The pairs are XQuAD-R's: English topics (the first of --topics by a hash of their ids) with the German sentences of their --k best English sentences. Each round takes
+the next share of the topics, through every system in turn, each in a process of its own in an environment of its own (made at first use under --work, by pip).
+Before that each of the others finds its best batch size, on the first 400 pairs. Printed are medians over rounds.
+
+The share of the machine's rate counts the operations of the tokens alone (no padding) over the rate of matrix products in the model's own shapes and that precision,
+measured in each round, the faster of torch's kernel and oneDNN's.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+DATASET = "csrerank/xquad-r/en-de"
+SYSTEMS = (
+    "csrerank:fp32", "csrerank:bf16", "csrerank:auto", "crossencoder:fp32", "crossencoder:bf16", "crossencoder:onnx", "crossencoder:onnx-int8", "rerankers:fp32",
+)  # fmt: skip
+# sentence-transformers' ONNX extra wants an older transformers than its latest version.
+ENVIRONMENTS = {
+    "crossencoder:onnx": ("onnx", ["sentence-transformers[onnx]==5.*"]),
+    "crossencoder:onnx-int8": ("onnx", ["sentence-transformers[onnx]==5.*"]),
+    "crossencoder:fp32": ("st", ["sentence-transformers==6.*", "rerankers"]),
+    "crossencoder:bf16": ("st", ["sentence-transformers==6.*", "rerankers"]),
+    "rerankers:fp32": ("st", ["sentence-transformers==6.*", "rerankers"]),
+}
+BATCHES = (8, 16, 32, 64, 128)
+Topics = list[tuple[str, list[str]]]
+
+
+class Worker:
+    """A system in its process."""
+
+    def __init__(self, system: str, model: str, threads: int, work: Path) -> None:
+        script = Path(__file__).with_name("throughput_worker.py")
+        self.system, self.batch = system, 32
+        self._process = subprocess.Popen(
+            [_python(system, work), str(script), system, model, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def score(self, topics: Topics, batch: int | None = None) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"pairs": topics, "batch": batch or self.batch}) + "\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        sys.exit(f"{self.system}: ended; run it by hand: {' '.join(map(str, self._process.args))}")
+
+    def tune(self, topics: Topics) -> None:
+        """Find the best batch size; csrerank has none."""
+        self.score(topics[:1])
+        if not self.system.startswith("csrerank"):
+            self.batch = min(BATCHES, key=lambda batch: self.score(topics, batch)["seconds"])
+        else:
+            self.score(topics)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _python(system: str, work: Path) -> str:
+    """The interpreter of a system's environment, which is made if need be."""
+    if system not in ENVIRONMENTS:
+        return sys.executable
+    import torch
+
+    name, packages = ENVIRONMENTS[system]
+    python = work / name / "bin" / "python"
+    if not (work / name / "made").exists():
+        subprocess.run([sys.executable, "-m", "venv", work / name], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", f"torch=={torch.__version__}", *packages], check=True)
+        (work / name / "made").touch()
+    return str(python)
+
+
+def pairs(count: int, k: int, work: Path) -> Topics:
+    """Topics with their candidates' texts."""
+    from csrerank.collections.catalogue import load
+    from csrerank.trec import read_run
+
+    run = work / f"oracle-{k}.trec"
+    if not run.exists():
+        csrerank = [
+            sys.executable,
+            "-m",
+            "csrerank",
+            "retrieve",
+            "--dataset",
+            DATASET,
+            "--first-stage",
+            "oracle",
+            "--k",
+            str(k),
+            "--output",
+            str(run),
+            "--quiet",
+        ]
+        subprocess.run(csrerank, check=True)
+    dataset = load(DATASET)
+    topics = {query.query_id: query.text for query in dataset.queries_iter()}
+    texts = {doc.doc_id: doc.default_text() for doc in dataset.docs_iter()}
+    rankings = sorted(read_run(run), key=lambda ranking: hashlib.sha256(ranking.topic.encode()).digest())
+    return [(topics[ranking.topic], [texts[doc] for doc in ranking.docs]) for ranking in rankings[:count]]
+
+
+def onnx_int8(model: str, work: Path) -> None:
+    """Export the checkpoint and quantise it, by sentence-transformers' own function; done once."""
+    if not (Path(model) / "onnx" / "model_int8.onnx").exists():
+        script = (
+            "import sys\nfrom sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model\n"
+            "model = CrossEncoder(sys.argv[1], backend='onnx', model_kwargs={'provider': 'CPUExecutionProvider'})\nmodel.save_pretrained(sys.argv[1])\n"
+            "export_dynamic_quantized_onnx_model(model, 'avx512_vnni', sys.argv[1], file_suffix='int8')\n"
+            "import pathlib, shutil\nfolder = pathlib.Path(sys.argv[1]) / 'onnx'\n"
+            "found = [path for path in folder.glob('*int8*.onnx')]\nshutil.move(found[0], folder / 'model_int8.onnx') if found[0].name != 'model_int8.onnx' else None\n"
+        )
+        subprocess.run([_python("crossencoder:onnx-int8", work), "-c", script, model], check=True)
+
+
+def machine_rates(model: str, threads: int) -> dict[str, float]:
+    """Operations a second of matrix products in the model's shapes, 2,048 rows: by precision, the shapes weighed by their work, the faster kernel of each."""
+    import torch
+    from transformers import AutoConfig
+
+    from csrerank.models.engine import Linear
+
+    torch.set_num_threads(threads)
+    config = AutoConfig.from_pretrained(model)
+    hidden, inner = config.hidden_size, config.intermediate_size
+    rates = {}
+    with torch.inference_mode():
+        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", None)):
+            work = seconds = 0.0
+            for into, out in ((hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)):
+                states, weight = torch.randn(2048, into), torch.randn(out, into)
+                if kind is None:
+                    codes, packed = states.to(torch.uint8), torch.ops.onednn.qlinear_prepack(weight.to(torch.int8), None)
+                    steps, zeros = torch.ones(out), torch.zeros(out, dtype=torch.int64)
+                    tried = [
+                        lambda c=codes, p=packed, s=steps, z=zeros: torch.ops.onednn.qlinear_pointwise(
+                            c, 0.1, 1, p, s, z, None, 1.0, 0, torch.bfloat16, "none", [], ""
+                        )
+                    ]
+                else:
+                    states, weight, bias = states.to(kind), weight.to(kind), torch.zeros(out, dtype=kind)
+                    linear = Linear(weight, bias)
+                    tried = [lambda s=states, w=weight, b=bias: torch.nn.functional.linear(s, w, b), lambda s=states, f=linear: f(s)]
+                seconds += min(_seconds(product) for product in tried)
+                work += 2 * 2048 * into * out
+            rates[name] = work / seconds
+    return rates
+
+
+def _seconds(product: Any) -> float:
+    """The median of some repetitions."""
+    taken = []
+    for _ in range(15):
+        start = time.perf_counter()
+        product()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[3:])
+
+
+def operations(model: str, topics: Topics) -> float:
+    """Of the encoder's products and attention for the tokens of these pairs: what transformers computes, without padding."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    config, tokenizer = AutoConfig.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    lengths = [len(ids) for query, passages in topics for ids in tokenizer([query] * len(passages), passages)["input_ids"]]
+    return float(sum(layers * length * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden) for length in lengths))
+
+
+def rounds_of(topics: Topics, count: int) -> Iterator[Topics]:
+    """The topics dealt out."""
+    size = len(topics) // count
+    return (topics[at * size : (at + 1) * size] for at in range(count))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--topics", type=int, default=200)
+    parser.add_argument("--k", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--work", type=Path, default=Path("build/throughput"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    systems = options.systems.split(",")
+    model = _directory(options.model, options.work)
+    if "crossencoder:onnx-int8" in systems or "crossencoder:onnx" in systems:
+        onnx_int8(model, options.work)
+    topics = pairs(options.topics, options.k, options.work)
+    print(
+        f"{len(topics)} topics, {sum(len(passages) for _, passages in topics)} pairs, {platform.processor() or platform.machine()}, {options.threads} threads"
+    )
+    workers = [Worker(system, model, options.threads, options.work) for system in systems]
+    measured: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
+    for worker in tqdm(workers, desc="batch sizes", disable=not sys.stderr.isatty()):
+        worker.tune(topics[: max(1, 400 // options.k)])
+    for part in tqdm(list(rounds_of(topics, options.rounds)), desc="rounds", disable=not sys.stderr.isatty()):
+        rates, work = machine_rates(model, options.threads), operations(model, part)
+        for worker in workers:
+            found = worker.score(part)
+            measured[worker.system].append({**found, "pairs": len(found["scores"]), "operations": work, "rates": rates, "batch": worker.batch})
+    for worker in workers:
+        worker.close()
+    rows = [row(system, measured[system], measured) for system in systems]
+    shown(rows)
+    if options.json:
+        options.json.write_text(
+            json.dumps({"command": sys.argv, "threads": options.threads, "pairs": sum(len(p) for _, p in topics), "rows": rows}, indent=1) + "\n"
+        )
+
+
+def _directory(model: str, work: Path) -> str:
+    """A copy of the checkpoint's folder, which exports may be added to."""
+    import shutil
+
+    from csrerank.models.checkpoint import find_model
+
+    source = Path(find_model(model))
+    copy = work / "models" / source.name
+    if not copy.exists():
+        shutil.copytree(source, copy)
+    return str(copy)
+
+
+def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """What is said of a system; differences are from CrossEncoder in fp32, where that was run."""
+    precision = str(rounds[0].get("precision", system.partition(":")[2]))
+    arithmetic = {"mixed": "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
+    exact = measured.get("crossencoder:fp32", [])
+    differences = [abs(a - b) for own, other in zip(rounds, exact, strict=False) for a, b in zip(own["scores"], other["scores"], strict=True)]
+    rates = [one["pairs"] / one["seconds"] for one in rounds]
+    ratios = [other["seconds"] / one["seconds"] for one, other in zip(rounds, exact, strict=False)]
+    return {
+        "system": system,
+        "precision": precision,
+        "pairs/s": statistics.median(rates),
+        "least": min(rates),
+        "most": max(rates),
+        "x CrossEncoder": statistics.median(ratios) if ratios else None,
+        "share of rate": statistics.median(one["operations"] / one["seconds"] / one["rates"][arithmetic] for one in rounds),
+        "tokenising": statistics.median(one["tokenising"] / one["seconds"] for one in rounds) if "tokenising" in rounds[0] else None,
+        "GiB": max(one["peak"] for one in rounds),
+        "batch": rounds[0]["batch"] if not system.startswith("csrerank") else None,
+        "largest difference": max(differences) if differences else None,
+        "GFLOP/s of products": {name: statistics.median(one["rates"][name] for one in rounds) / 1e9 for name in rounds[0]["rates"]},
+    }
+
+
+def shown(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the table."""
+    print("| system | pairs/s (least, most) | × CrossEncoder fp32 | share of the machine's rate | tokenising | peak GiB | batch | largest score difference |")
+    print("|---|---|---|---|---|---|---|---|")
+    for one in rows:
+        name = one["system"] + (f" ({one['precision']})" if one["system"].endswith(":auto") else "")
+        cells = [
+            name,
+            f"{one['pairs/s']:.0f} ({one['least']:.0f}, {one['most']:.0f})",
+            f"{one['x CrossEncoder']:.2f}" if one["x CrossEncoder"] else "",
+            f"{one['share of rate']:.0%}",
+            f"{one['tokenising']:.1%}" if one["tokenising"] is not None else "",
+            f"{one['GiB']:.1f}",
+            str(one["batch"] or ""),
+            f"{one['largest difference']:.1e}" if one["largest difference"] is not None else "",
+        ]
+        print("| " + " | ".join(cells) + " |")
+    rates = rows[0]["GFLOP/s of products"]
+    print("products alone: " + ", ".join(f"{name} {rate:.0f} GFLOP/s" for name, rate in rates.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""One re-ranker for rerank_throughput.py, in a process and an environment of its own: ``python throughput_worker.py SYSTEM MODEL THREADS``.
+
+Reads requests as lines of JSON and answers each with one: ``{"pairs": [[query, [passages]]...], "batch": N}`` is scored, and ``seconds``, ``scores`` and more come back.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Topics = Sequence[tuple[str, list[str]]]
+Scores = list[float]
+
+
+def crossencoder(model: str, kind: str) -> Callable[[Topics, int], Scores]:
+    """sentence-transformers' CrossEncoder, by its own documentation's way to each back end."""
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    if kind in ("onnx", "onnx-int8"):
+        options = {"provider": "CPUExecutionProvider"} | ({"file_name": "onnx/model_int8.onnx"} if kind == "onnx-int8" else {})
+        ranker = CrossEncoder(model, backend="onnx", model_kwargs=options)
+    else:
+        ranker = CrossEncoder(model, model_kwargs={"dtype": torch.bfloat16 if kind == "bf16" else torch.float32}, device="cpu")
+
+    def score(topics: Topics, batch: int) -> Scores:
+        pairs = [(query, passage) for query, passages in topics for passage in passages]
+        return [float(value) for value in ranker.predict(pairs, batch_size=batch, activation_fn=torch.nn.Identity(), show_progress_bar=False)]
+
+    return score
+
+
+def rerankers(model: str) -> Callable[[Topics, int], Scores]:
+    """The library rerankers, which batches within a topic."""
+    from rerankers import Reranker
+
+    ranker = Reranker(model, model_type="cross-encoder", device="cpu", dtype="float32", verbose=0)
+
+    def score(topics: Topics, batch: int) -> Scores:
+        scores: Scores = []
+        for query, passages in topics:
+            found = ranker.rank(query=query, docs=passages, doc_ids=list(range(len(passages))), batch_size=batch)
+            by_doc = {result.document.doc_id: result.score for result in found.results}
+            scores += [float(by_doc[place]) for place in range(len(passages))]
+        return scores
+
+    return score
+
+
+def ours(model: str, precision: str, told: dict[str, Any]) -> Callable[[Topics, int], Scores]:
+    """csrerank, a window of whole topics after the other as its command has it."""
+    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.windows import Pair, windows
+
+    ranker = Reranker.load(model, Settings(precision=precision), "cpu")
+    encode = ranker.encoder.encode
+    spent = [0.0]
+
+    def encoded(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return encode(*arguments)
+        finally:
+            spent[0] += time.perf_counter() - start
+
+    ranker.encoder.encode = encoded  # type: ignore[method-assign]
+
+    def score(topics: Topics, batch: int) -> Scores:
+        spent[0] = 0.0
+        pairs = [Pair(place, query, passage) for place, (query, passages) in enumerate(topics) for passage in passages]
+        scores: Scores = []
+        for window in windows(pairs, 2048):
+            found = ranker.score_pairs([pair.topic for pair in window], [pair.doc for pair in window], None, [pair.place for pair in window])
+            scores += [float(value) for value in found]
+        told.update(tokenising=spent[0], precision=ranker.settings.precision)
+        return scores
+
+    return score
+
+
+def main() -> None:
+    """Answer until the requests end."""
+    import torch
+
+    system, model, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    torch.set_num_threads(threads)
+    told: dict[str, Any] = {}
+    library, _, kind = system.partition(":")
+    if library == "csrerank":
+        score = ours(model, kind, told)
+    elif library == "rerankers":
+        score = rerankers(model)
+    else:
+        score = crossencoder(model, kind)
+    for line in sys.stdin:
+        request = json.loads(line)
+        with torch.inference_mode():
+            start = time.perf_counter()
+            scores = score(request["pairs"], request["batch"])
+            seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(json.dumps({"seconds": seconds, "scores": scores, "peak": peak, **told}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

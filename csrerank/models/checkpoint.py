@@ -1,0 +1,54 @@
+"""Checkpoints by name: where a model's directory is, its hash, and how many tokens it takes."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from csrerank.errors import InputError
+
+DEFAULT_MODEL = "default"
+
+
+def find_model(name: str | Path) -> str:
+    """The directory of ``name``, unpacked first for the default model; a hub name is given back as it is. Raises ``InputError`` where neither can be meant."""
+    if str(name) == DEFAULT_MODEL:
+        from csrerank.cache import cache_folder
+        from csrerank.models.pack import default_pack, unpack
+
+        return str(unpack(default_pack(), cache_folder()))
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise InputError(f"{name}: no config.json in this directory; give one saved by transformers")
+        return str(path)
+    if path.exists():
+        raise InputError(f"{name}: a file where a model directory is needed; give the directory")
+    if str(name).count("/") != 1 or str(name).startswith((".", "/")):
+        raise InputError(f"{name}: no such model; give 'default', a directory, or a hub name like owner/name")
+    return str(name)
+
+
+def directory_hash(directory: Path) -> str:
+    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json":  # which tells when, too
+            with path.open("rb") as file:
+                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def quiet_transformers() -> None:
+    """Keep transformers' loading reports and progress bars off standard error, which is for csrerank's own."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def position_limit(model: Any, tokenizer: Any) -> int:
+    """Tokens the model takes: RoBERTa's kin count positions from the padding id + 1, and some tokenizers state no limit, or too high a one."""
+    positions = getattr(model.config, "max_position_embeddings", None) or 10**9
+    family = model.config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+    offset = model.base_model.embeddings.padding_idx + 1 if family else 0
+    return min(positions - offset, tokenizer.model_max_length)
