@@ -24,6 +24,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from csrerank.models.precision import REFINED
+
 DATASET = "csrerank/xquad-r/en-de"
 SYSTEMS = (
     "csrerank:fp32", "csrerank:bf16", "csrerank:auto", "crossencoder:fp32", "crossencoder:bf16", "crossencoder:onnx", "crossencoder:onnx-int8", "rerankers:fp32",
@@ -67,7 +69,7 @@ class Worker:
         """Find the best batch size; csrerank has none."""
         self.score(topics[:1])
         if not self.system.startswith("csrerank"):
-            self.batch = min(BATCHES, key=lambda batch: self.score(topics, batch)["seconds"])
+            self.batch = min(BATCHES, key=lambda batch: min(self.score(topics, batch)["seconds"] for _ in range(2)))
         else:
             self.score(topics)
 
@@ -179,20 +181,22 @@ def _seconds(product: Any) -> float:
     return statistics.median(taken[3:])
 
 
-def operations(model: str, topics: Topics) -> float:
-    """Of the encoder's products and attention for the tokens of these pairs: what transformers computes, without padding."""
+def operations(model: str, topics: Topics, skipping: bool) -> float:
+    """Of the encoder's products and attention for the tokens of these pairs, without padding. ``skipping``: of the last layer only what csrerank computes there, which is
+    keys and values, or, where that layer averages, nothing to speak of."""
     from transformers import AutoConfig, AutoTokenizer
 
     config, tokenizer = AutoConfig.from_pretrained(model), AutoTokenizer.from_pretrained(model)
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     lengths = [len(ids) for query, passages in topics for ids in tokenizer([query] * len(passages), passages)["input_ids"]]
-    return float(sum(layers * length * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden) for length in lengths))
+    averages = (getattr(config, "csrerank", None) or {}).get("pooling") == "mean"
+    whole, last = (layers - 1, 0 if averages else 4 * hidden**2) if skipping else (layers, 0)
+    return float(sum(length * (whole * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden) + last) for length in lengths))
 
 
 def rounds_of(topics: Topics, count: int) -> Iterator[Topics]:
     """The topics dealt out."""
-    size = len(topics) // count
-    return (topics[at * size : (at + 1) * size] for at in range(count))
+    return (topics[at::count] for at in range(count))
 
 
 def main() -> None:
@@ -213,26 +217,37 @@ def main() -> None:
     if "crossencoder:onnx-int8" in systems or "crossencoder:onnx" in systems:
         onnx_int8(model, options.work)
     topics = pairs(options.topics, options.k, options.work)
-    print(
-        f"{len(topics)} topics, {sum(len(passages) for _, passages in topics)} pairs, {platform.processor() or platform.machine()}, {options.threads} threads"
-    )
+    if len(topics) < options.rounds:
+        parser.error(f"{len(topics)} topics for {options.rounds} rounds")
+    print(f"{len(topics)} topics, {sum(len(passages) for _, passages in topics)} pairs, {_processor()}, {options.threads} threads")
     workers = [Worker(system, model, options.threads, options.work) for system in systems]
     measured: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
     for worker in tqdm(workers, desc="batch sizes", disable=not sys.stderr.isatty()):
         worker.tune(topics[: max(1, 400 // options.k)])
-    for part in tqdm(list(rounds_of(topics, options.rounds)), desc="rounds", disable=not sys.stderr.isatty()):
-        rates, work = machine_rates(model, options.threads), operations(model, part)
-        for worker in workers:
+    for turn, part in enumerate(tqdm(list(rounds_of(topics, options.rounds)), desc="rounds", disable=not sys.stderr.isatty())):
+        rates = machine_rates(model, options.threads)
+        for worker in workers[turn:] + workers[:turn]:
             found = worker.score(part)
-            measured[worker.system].append({**found, "pairs": len(found["scores"]), "operations": work, "rates": rates, "batch": worker.batch})
+            work = operations(model, part, worker.system.startswith("csrerank"))
+            measured[worker.system].append({**found, "pairs": len(found["scores"]), "operations": work, "rates": rates, "batch": worker.batch, "k": options.k})
     for worker in workers:
         worker.close()
     rows = [row(system, measured[system], measured) for system in systems]
     shown(rows)
     if options.json:
         options.json.write_text(
-            json.dumps({"command": sys.argv, "threads": options.threads, "pairs": sum(len(p) for _, p in topics), "rows": rows}, indent=1) + "\n"
+            json.dumps(
+                {"command": sys.argv, "machine": _processor(), "threads": options.threads, "pairs": sum(len(p) for _, p in topics), "rows": rows}, indent=1
+            )
+            + "\n"
         )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def _directory(model: str, work: Path) -> str:
@@ -252,6 +267,12 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
     """What is said of a system; differences are from CrossEncoder in fp32, where that was run."""
     precision = str(rounds[0].get("precision", system.partition(":")[2]))
     arithmetic = {"mixed": "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
+
+    def least(one: dict[str, Any]) -> float:
+        """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in bf16 too."""
+        again = REFINED / one["k"] * one["operations"] / one["rates"]["bf16"] if precision == "mixed" else 0.0
+        return one["operations"] / one["rates"][arithmetic] + again
+
     exact = measured.get("crossencoder:fp32", [])
     differences = [abs(a - b) for own, other in zip(rounds, exact, strict=False) for a, b in zip(own["scores"], other["scores"], strict=True)]
     rates = [one["pairs"] / one["seconds"] for one in rounds]
@@ -263,7 +284,7 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
         "least": min(rates),
         "most": max(rates),
         "x CrossEncoder": statistics.median(ratios) if ratios else None,
-        "share of rate": statistics.median(one["operations"] / one["seconds"] / one["rates"][arithmetic] for one in rounds),
+        "share of rate": statistics.median(least(one) / one["seconds"] for one in rounds),
         "tokenising": statistics.median(one["tokenising"] / one["seconds"] for one in rounds) if "tokenising" in rounds[0] else None,
         "GiB": max(one["peak"] for one in rounds),
         "batch": rounds[0]["batch"] if not system.startswith("csrerank") else None,

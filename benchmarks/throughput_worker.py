@@ -4,23 +4,27 @@ Reads requests as lines of JSON and answers each with one: ``{"pairs": [[query, 
 """
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 Topics = Sequence[tuple[str, list[str]]]
 Scores = list[float]
 
 
-def crossencoder(model: str, kind: str) -> Callable[[Topics, int], Scores]:
+def crossencoder(model: str, kind: str, threads: int) -> Callable[[Topics, int], Scores]:
     """sentence-transformers' CrossEncoder, by its own documentation's way to each back end."""
     import torch
     from sentence_transformers import CrossEncoder
 
     if kind in ("onnx", "onnx-int8"):
-        options = {"provider": "CPUExecutionProvider"} | ({"file_name": "onnx/model_int8.onnx"} if kind == "onnx-int8" else {})
+        import onnxruntime
+
+        session = onnxruntime.SessionOptions()
+        session.intra_op_num_threads = threads
+        options = {"provider": "CPUExecutionProvider", "session_options": session} | ({"file_name": "onnx/model_int8.onnx"} if kind == "onnx-int8" else {})
         ranker = CrossEncoder(model, backend="onnx", model_kwargs=options)
     else:
         ranker = CrossEncoder(model, model_kwargs={"dtype": torch.bfloat16 if kind == "bf16" else torch.float32}, device="cpu")
@@ -55,6 +59,8 @@ def ours(model: str, precision: str, told: dict[str, Any]) -> Callable[[Topics, 
     from csrerank.windows import Pair, windows
 
     ranker = Reranker.load(model, Settings(precision=precision), "cpu")
+    if precision == "auto":
+        ranker.take_fastest()
     encode = ranker.encoder.encode
     spent = [0.0]
 
@@ -93,14 +99,14 @@ def main() -> None:
     elif library == "rerankers":
         score = rerankers(model)
     else:
-        score = crossencoder(model, kind)
+        score = crossencoder(model, kind, threads)
     for line in sys.stdin:
         request = json.loads(line)
         with torch.inference_mode():
             start = time.perf_counter()
             scores = score(request["pairs"], request["batch"])
             seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) / 2**20
         print(json.dumps({"seconds": seconds, "scores": scores, "peak": peak, **told}), flush=True)
 
 

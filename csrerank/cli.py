@@ -61,13 +61,13 @@ def say(message: str) -> None:
     type=click.Choice(["auto", "fp32", "bf16", "mixed", "int8"]),
     default="auto",
     show_default=True,
-    help="mixed: int8, and the best of each topic again in bf16. auto: the fastest that ranks as fp32 does on a check.",
+    help="mixed: int8, and the best of each topic again in bf16. auto: mixed where that pays, else bf16 or fp32 (docs/reranking.md).",
 )
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
 @click.option(
     "--cascade", type=click.IntRange(min=1), metavar="K", help="Score only what may still reach the top K by a shallow pass; the others follow below."
 )
-@click.option("--confidence", type=float, help="For --cascade: share of the top K to keep, as learnt from a sample of the run.  [default: .99]")
+@click.option("--confidence", type=float, help="For --cascade: share of each topic's top K to keep, in expectation; learnt on the run.  [default: .95]")
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -101,7 +101,9 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
         raise InputError("--confidence belongs to --cascade; give that too")
     if given["cascade"] is not None and windows is not None:
         raise InputError("--cascade does not go with --window; leave one out")
-    cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.99) if given["cascade"] is not None else None
+    if given["cascade"] is not None and given["precision"] == "mixed":
+        raise InputError("--cascade does not go with --precision mixed, which is one itself; give auto, bf16 or fp32")
+    cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.95) if given["cascade"] is not None else None
     where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
     target, report = rerank(
         run,

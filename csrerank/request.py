@@ -56,7 +56,7 @@ def rerank(
     from csrerank.integrations.ray_rerank import check_options
     from csrerank.metadata import dataset_of
 
-    check_options(engine, workers, address)
+    check_options(engine, workers, address, threads)
     if run is None and not (sources.topics and sources.index):
         raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
     if run is None and output is None:
@@ -85,7 +85,9 @@ def rerank(
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
-        scoring = _on_ray(model, reranker, device, workers, address, threads) if engine == "ray" else None
+        if settings.precision == "auto" and not options.get("cascade"):
+            reranker.take_fastest()
+        scoring = _on_ray(model, reranker, workers, address, threads) if engine == "ray" else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.
         whole = dataset and not (sources.topics or sources.documents or sources.index)
         parts = {"topics file": sources.topics, "documents file": sources.documents, "index": sources.index, "dataset": dataset}
@@ -95,15 +97,15 @@ def rerank(
         return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, engine=scoring, **options)
 
 
-def _on_ray(name: str, model: "Reranker", device: str | None, workers: int | None, address: str | None, threads: int | None) -> "Callable[[], Engine]":
+def _on_ray(name: str, model: "Reranker", workers: int | None, address: str | None, threads: int | None) -> "Callable[[], Engine]":
     """What makes Ray's engine; the threads that its workers take are those that the journal goes by."""
     import torch
 
     from csrerank.integrations.ray_rerank import Spec, on_ray, threads_of
 
-    threads = threads or threads_of(workers, address)
+    threads = threads or threads_of(workers)
     torch.set_num_threads(threads)
-    return lambda: on_ray(Spec.of(name, model, device, threads), workers, address)
+    return lambda: on_ray(Spec.of(name, model, threads), workers, address)
 
 
 def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:

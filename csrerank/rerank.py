@@ -16,15 +16,17 @@ import numpy as np
 from csrerank.errors import InputError
 from csrerank.files import check_writable, is_stream, packed, put_lines, target_name
 from csrerank.journal import Journal, journal_of, placed
-from csrerank.metadata import describe, dumped, sidecar, versions
-from csrerank.models.cascade import SAMPLE, TOPICS, fitted
+from csrerank.metadata import describe, dumped, sidecar
+from csrerank.models.cascade import TESTED, Pruner, fitted, topics_needed
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
-from csrerank.windows import WINDOW, Engine, Pair, Work, here, windows
+from csrerank.windows import WINDOW, Engine, Pair, Work, here, place_of, windows
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker
 
+SCORING = 2  # raised when the same settings come to give other bits, so that no journal mixes them
+_PRUNER = 2**32 - 1  # its place among a journal's windows
 _LOOKUP = 4096  # documents asked of a store at once while checking
 
 
@@ -50,7 +52,7 @@ class Report(NamedTuple):
         parts = [f"{output}: {self.topics} topics, {self.pairs} pairs re-ranked in {self.precision}"]
         parts += [f"{self.resumed} of them taken from the journal"] if self.resumed else []
         parts += (
-            [f"cascade: {self.cascade['kept']:.0%} of a sample's candidates scored, {self.cascade['recall']:.1%} of its top {self.cascade['k']} among them"]
+            [f"cascade: on {TESTED} topics {self.cascade['kept']:.0%} of the candidates scored, {self.cascade['lost']:.1%} of the top {self.cascade['k']} lost"]
             if self.cascade
             else []
         )
@@ -94,12 +96,11 @@ def rerank_run(
     kept = not is_stream(output)
     with _seekable(run) as source:
         plan = _plan(source, run, topics, documents, k, missing)
-        if cascade is not None:
-            model.pruner = fitted(model, _sample(source, plan, topics, documents, k), *cascade)
-        settings = _fingerprint(source, plan, topics, documents, model, k, missing, window)
+        settings = _fingerprint(source, plan, topics, documents, model, k, missing, window, cascade)
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
+            model.pruner = _pruner(source, plan, topics, documents, model, k, cascade, journal, quiet) if cascade is not None else None
             resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet)
             lines = _reranked(read_run(source), plan, journal, k)
             if kept:
@@ -118,7 +119,7 @@ def rerank_run(
                 journal.passages_cut,
                 halvings,
                 settings["precision"],
-                settings["cascade"],
+                model.pruner.described if model.pruner is not None else None,
             )
             if kept:
                 first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
@@ -143,7 +144,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
-    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "calibration", "cascade", "windows")}
+    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "calibration", "windows")}
     return {
         "retrieval": [
             {"name": "first stage"},
@@ -154,6 +155,7 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -
                 "model sha256": settings["model"],
                 "reranks": k,
                 "seed": None,
+                "cascade": report.cascade,
                 **scoring,
             },
         ],
@@ -227,33 +229,57 @@ def _others(count: int) -> str:
 
 
 def _fingerprint(
-    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int
-) -> dict[str, Any]:
+    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int,
+    cascade: tuple[int, float] | None,
+) -> dict[str, Any]:  # fmt: skip
     """Everything that makes the scores. The tag and the output's name do not."""
     with open(source, "rb") as file:
         run = hashlib.file_digest(file, "sha256").hexdigest()
     settings = model.settings
-    import torch
-
     return {
-        "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
-        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "cascade": model.pruner.described if model.pruner else None, "windows": list(settings.windows) if settings.windows else None,
-        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}",
-        "threads": torch.get_num_threads(), "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
+        "scoring": SCORING, "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "cascade": list(cascade) if cascade else None, "windows": list(settings.windows) if settings.windows else None,
+        **place_of(model),
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person
     }  # fmt: skip
 
 
-def _sample(source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", k: int) -> list[tuple[str, list[str]]]:
-    """Topics with their passages for the cascade to learn from: the first by a hash, about ``SAMPLE`` pairs."""
-    count = max(TOPICS, SAMPLE * len(plan.topics) // plan.pairs)
-    chosen = set(sorted(plan.topics, key=lambda topic: hashlib.sha256(topic.encode()).digest())[:count])
-    sample = []
-    for _, topic in groupby((pair for pair in _pairs(read_run(source), plan, k) if pair.topic in chosen), lambda pair: pair.place):
-        pairs = list(topic)
-        texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
-        sample.append((topics.texts[pairs[0].topic], [texts[pair.doc] for pair in pairs]))
-    return sample
+def _pruner(
+    source: str | Path,
+    plan: Plan,
+    topics: "Topics",
+    documents: "Documents",
+    model: "Reranker",
+    k: int,
+    cascade: tuple[int, float],
+    journal: Journal,
+    quiet: bool,
+) -> Pruner:
+    """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough."""
+    from tqdm import tqdm
+
+    if (packed_pruner := journal.windows.pop(_PRUNER, None)) is not None:
+        return Pruner.unpacked(packed_pruner)
+    top, confidence = cascade
+    needed = topics_needed(confidence)
+
+    def by_topic() -> Iterator[tuple[str, list[Pair]]]:
+        for _, topic in groupby(_pairs(read_run(source), plan, k), lambda pair: pair.place):
+            pairs = list(topic)
+            if len(pairs) > top:
+                yield pairs[0].topic, pairs
+
+    chosen = set(sorted((topic for topic, _ in by_topic()), key=lambda topic: hashlib.sha256(topic.encode()).digest())[:needed])
+    sample: list[tuple[str, list[str]]] = []
+    for topic, pairs in by_topic():
+        if topic in chosen:
+            texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
+            sample.append((topics.texts[topic], [texts[pair.doc] for pair in pairs]))
+    total = sum(len(passages) for _, passages in sample)
+    with tqdm(total=total, unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
+        pruner = fitted(model, sample, top, confidence, bar.update)
+    journal.add(_PRUNER, pruner.packed())
+    return Pruner.unpacked(journal.windows.pop(_PRUNER))
 
 
 def _score(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -62,6 +62,19 @@ def score_window(model: "Reranker", work: Work, advance: Callable[[int], object]
     cut, halvings = model.encoder.passages_cut, model.budget_halvings
     scores = model.score_pairs(work.queries, work.passages, advance, work.places)
     return Scored(work.number, scores, model.encoder.passages_cut - cut, model.budget_halvings - halvings)
+
+
+def place_of(model: "Reranker") -> dict[str, Any]:
+    """What moves the last bits of scores beside the settings: the device, torch's threads, and versions."""
+    import torch
+
+    from csrerank.metadata import versions
+
+    return {
+        "device": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else f"{model.device.type} {torch.backends.cpu.get_cpu_capability()}",
+        "threads": torch.get_num_threads(),
+        "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
+    }
 
 
 def here(model: "Reranker") -> Engine:

@@ -1,4 +1,4 @@
-"""The cascade: what it keeps, what it promises, and that the whole model scores what it keeps."""
+"""The cascade: what it keeps, what it promises, that the whole model scores what it keeps, and that a job goes on with what it learnt."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,31 +9,43 @@ import pytest
 import yaml
 
 from csrerank.errors import InputError
-from csrerank.models.cascade import FOLDS, TOPICS, Pruner, fitted
+from csrerank.models.cascade import FIT, TESTED, Pruner, fitted, topics_needed
 
-DEMO = "csrerank/demo/en-de"
+Topics = list[tuple[str, list[str]]]
+
+
+def texts() -> tuple[dict[str, str], dict[str, str]]:
+    """The demo's topics in three languages, and its documents in two."""
+    from csrerank.collections.demo import COLLECTION
+
+    queries = {f"{lang}-{topic}": text for lang in COLLECTION.languages[:3] for topic, text in COLLECTION.edition(lang, "passages").topics.items()}
+    docs = {f"{lang}-{doc.doc_id}": doc.text for lang in COLLECTION.languages[:2] for doc in COLLECTION.edition(lang, "passages").documents}
+    return queries, docs
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A toy of six layers, so that the first two say something."""
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy of six layers, so that there are some to leave out."""
     from toy import build_checkpoint
 
-    from csrerank.models.reranker import Reranker, Settings
-
-    return Reranker.load(build_checkpoint(tmp_path_factory.mktemp("deep"), layers=6), Settings(96, 30, precision="fp32"), "cpu")
+    return build_checkpoint(tmp_path_factory.mktemp("deep"), layers=6)
 
 
 @pytest.fixture(scope="module")
-def topics() -> list[tuple[str, list[str]]]:
-    from csrerank.collections.catalogue import load
+def model(deep: Path) -> Any:
+    from csrerank.models.reranker import Reranker, Settings
 
-    dataset = load(DEMO)
-    docs = [doc.text for doc in dataset.docs_iter()]
-    return [(query.text, [docs[(place * 5 + step) % len(docs)] for step in range(40)]) for place, query in enumerate(dataset.queries_iter())]
+    return Reranker.load(deep, Settings(96, 30, precision="fp32"), "cpu")
 
 
-def scores(model: Any, topics: list[tuple[str, list[str]]], pruner: Pruner | None = None) -> np.ndarray:
+@pytest.fixture(scope="module")
+def topics() -> Topics:
+    queries, docs = texts()
+    passages = list(docs.values())
+    return [(query, [passages[(place * 5 + step) % len(passages)] for step in range(25)]) for place, query in enumerate(queries.values())]
+
+
+def scores(model: Any, topics: Topics, pruner: Pruner | None = None) -> np.ndarray:
     """Scores by topic: [topics, passages]."""
     model.pruner = pruner
     try:
@@ -44,99 +56,185 @@ def scores(model: Any, topics: list[tuple[str, list[str]]], pruner: Pruner | Non
         model.pruner = None
 
 
-def test_what_is_kept_has_the_whole_models_scores_and_the_others_stand_below(model: Any, topics: list[tuple[str, list[str]]]) -> None:
-    whole = scores(model, topics)
-    pruner = fitted(model, topics[:30], 5, 0.95)
-    assert 5 / 40 <= pruner.kept < 1 and pruner.recall >= 0.95, pruner
-    pruned = scores(model, topics, pruner)
-    asked = found = 0
+def test_what_is_kept_has_the_whole_models_scores_and_the_others_stand_below(model: Any, topics: Topics) -> None:
+    count = topics_needed(0.8)
+    pruner = fitted(model, topics[:count], 3, 0.8)
+    assert 3 / 25 <= pruner.kept < 1 and pruner.lost < 0.4, pruner
+    others = topics[count : count + 60]
+    whole, pruned = scores(model, others), scores(model, others, pruner)
+    lost = []
     for exact, mine in zip(whole, pruned, strict=True):
         kept = np.abs(exact - mine) <= 1e-4
-        assert kept.sum() >= 5
+        assert kept.sum() >= 3
         if not kept.all():
             assert mine[~kept].max() < mine[kept].min()
-        best = set(np.argsort(-exact, kind="stable")[:5])
-        asked += 5
-        found += len(best & set(np.flatnonzero(kept)))
-    assert found / asked > 0.9  # topics of the sample, and others of the same kind
+        best = np.argsort(-exact, kind="stable")[:3]
+        lost.append(1 - kept[best].mean())
+    assert np.mean(lost) < 0.2 + 3 * np.std(lost) / np.sqrt(len(lost))  # on topics that nothing was learnt from
 
 
-def test_more_confidence_keeps_more(model: Any, topics: list[tuple[str, list[str]]]) -> None:
-    loose, strict = (fitted(model, topics[:30], 5, confidence) for confidence in (0.5, 0.99))
-    assert loose.margin < strict.margin and loose.kept < strict.kept and loose.recall < strict.recall
+def test_more_confidence_keeps_more(model: Any, topics: Topics) -> None:
+    loose, strict = (fitted(model, topics[: topics_needed(confidence)], 3, confidence) for confidence in (0.5, 0.9))
+    assert loose.margin < strict.margin and loose.kept < strict.kept
 
 
-def test_the_margin_by_hand() -> None:
-    """Predictions that are the exact scores need no margin but rounding's; with noise, as much as the k-th best was underrated."""
+class Known:
+    """Scores and states that are given: the prediction is off by a known noise."""
 
-    class Known:
-        depth = 3
+    depth = 3
 
-        def __init__(self, noise: float) -> None:
-            generator = np.random.default_rng(1)
-            self.truth = generator.normal(size=(TOPICS * 10, 4)).astype(np.float32)
-            self.noise = noise * generator.normal(size=len(self.truth))
+    def __init__(self, noise: float, topics: int, seed: int = 1) -> None:
+        self.draw = np.random.default_rng(seed)
+        self.noise = noise
+        self.states = self.draw.normal(size=(topics, 10, 4)).astype(np.float32)
+        self.at = -1
 
-        def score_pairs(self, *_: object) -> np.ndarray:
-            return (self.truth @ np.array([1, 2, 3, 4]) + self.noise).astype(np.float32)
+    def score(self, *_: object) -> np.ndarray:
+        self.at += 1
+        own = self.noise * self.draw.normal(size=10) + self.noise * self.draw.normal()  # what a topic's passages share is no matter
+        return (self.states[self.at] @ np.array([1, 2, 3, 4]) + own).astype(np.float32)
 
-        def means(self, *_: object) -> np.ndarray:
-            return self.truth
-
-    topics = [("q", ["p"] * 10)] * TOPICS
-    clean, noisy = (fitted(Known(noise), topics, 3, 0.9) for noise in (0.0, 3.0))  # type: ignore[arg-type]
-    assert clean.layers == 1 and noisy.margin > 3 * clean.margin
-    pruner = Pruner(1, np.array([1.0, 0, 0, 0, 5.0]), 2, 0.5, 1, 1)
-    assert pruner.predict(np.eye(4, dtype=np.float32)).tolist() == [6, 5, 5, 5]
-    assert pruner.count(np.array([9, 8, 7.5, 7.4])) == 3 and pruner.count(np.array([9.0])) == 1 and FOLDS < TOPICS
+    def means(self, *_: object) -> np.ndarray:
+        return self.states[self.at]
 
 
-@pytest.mark.parametrize(
-    ("count", "k", "confidence", "said"),
-    [
-        (TOPICS - 1, 5, 0.9, f"--cascade 5: {TOPICS - 1} topics with more than 5 candidates, where {TOPICS} are needed"),
-        (40, 40, 0.9, "0 topics with more than 40"),
-        (40, 5, 1.0, "a share between 0 and 1"),
-        (40, 0, 0.5, "give 1 or more"),
-    ],
-)
-def test_what_cannot_be_learnt_from_is_said(model: Any, topics: list[tuple[str, list[str]]], count: int, k: int, confidence: float, said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        fitted(model, topics[:count], k, confidence)
+def known(noise: float, confidence: float, seed: int = 1, k: int = 3) -> Pruner:
+    count = topics_needed(confidence)
+    return fitted(Known(noise, count, seed), [("q", ["p"] * 10)] * count, k, confidence)  # type: ignore[arg-type]
 
 
-def test_a_model_without_layers_to_spare(toy_model: Path, topics: list[tuple[str, list[str]]]) -> None:
+def test_the_stated_share_is_kept_on_new_topics() -> None:
+    """Over many samples and one new topic each, the mean loss is what was stated or less, and not far less."""
+    for noise in (1.0, 4.0):
+        lost = []
+        for seed in range(300):
+            pruner, fresh = known(noise, 0.9, seed), Known(noise, 20, 1000 + seed)
+            for _ in range(20):
+                truth = fresh.score()
+                guess = pruner.predict(_tensor(fresh.means())).numpy()[:, 0]
+                kept = np.argsort(-guess, kind="stable")[: pruner.count(np.sort(guess)[::-1])]
+                lost.append(1 - len(np.intersect1d(kept, np.argsort(-truth, kind="stable")[:3])) / 3)
+        assert 0.02 < np.mean(lost) < 0.105, (noise, np.mean(lost))
+
+
+def _tensor(values: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(values)
+
+
+def test_by_hand() -> None:
+    assert known(0.0, 0.9).margin < 0.2 < known(3.0, 0.9).margin
+    pruner = Pruner(1, 2, 0.5, 1.0, 0.0, np.array([1, 0, 0, 0, 5], np.float32))
+    assert pruner.predict(_tensor(np.eye(4, dtype=np.float32)))[:, 0].tolist() == [6, 5, 5, 5]
+    assert pruner.count(np.array([9, 8, 7.5, 7.4])) == 3 and pruner.count(np.array([9.0])) == 1
+    again = Pruner.unpacked(pruner.packed())
+    assert again[:-1] == pruner[:-1] and np.array_equal(again.weights, pruner.weights)
+    assert topics_needed(0.9) == FIT + TESTED + 20 and topics_needed(0.99) == FIT + TESTED + 200
+
+
+def test_what_cannot_be_learnt_from_is_said(model: Any, toy_model: Path, topics: Topics) -> None:
     from csrerank.models.reranker import Reranker, Settings
 
+    for confidence in (0.0, 1.0):
+        with pytest.raises(InputError, match="give a share between 0 and 1"):
+            fitted(model, topics, 5, confidence)
+    needed = topics_needed(0.8)
+    for count, k in ((needed - 1, 5), (needed, 25), (needed, 0)):
+        with pytest.raises(InputError, match=f"--cascade {k}: learns from {needed} topics with more than {k} candidates each"):
+            fitted(model, topics[:count], k, 0.8)
     with pytest.raises(InputError, match="four layers or more"):
-        fitted(Reranker.load(toy_model, Settings(96, 30, precision="fp32"), "cpu"), topics, 5, 0.9)
+        fitted(Reranker.load(toy_model, Settings(96, 30, precision="fp32"), "cpu"), topics[:needed], 5, 0.8)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    from csrerank.collections.catalogue import load
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seventy topics with 25 candidates each and ten with few, beside their texts."""
+    queries, docs = texts()
+    folder, ids = tmp_path_factory.mktemp("run"), list(docs)
+    for name, part in (("topics.tsv", queries), ("docs.tsv", docs)):
+        (folder / name).write_text("".join(f"{key}\t{' '.join(text.split())}\n" for key, text in part.items()))
+    with (folder / "first.trec").open("w") as file:
+        for place, query in enumerate(list(queries)[:80]):
+            for rank in range(3 if place % 8 == 0 else 25):
+                file.write(f"{query} Q0 {ids[(place * 7 + rank) % len(ids)]} {rank + 1} {90 - rank} bm25\n")
+    return folder / "first.trec"
 
-    dataset = load(DEMO)
-    docs = [doc.doc_id for doc in dataset.docs_iter()]
-    with (tmp_path / "first.trec").open("w") as file:
-        for place, query in enumerate(dataset.queries_iter()):
-            for rank in range(30):
-                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {90 - rank} bm25\n")
-    return tmp_path / "first.trec"
+
+def command(run: Path, model: Path, output: str, *more: object) -> list[object]:
+    options = ["--max-length", 96, "--query-tokens", 30, "--precision", "fp32", "--threads", 1, "--output", output]
+    return ["rerank", "--run", run, "--queries", run.with_name("topics.tsv"), "--docs", run.with_name("docs.tsv"), "--model", model, *options, *more]
 
 
-def test_the_command(run: Path, model: Any, tmp_path: Path, cli: Callable[..., Any]) -> None:
-    command = ["rerank", "--run", run, "--dataset", DEMO, "--model", model.directory, "--max-length", 96, "--query-tokens", 30, "--precision", "fp32"]
-    done = cli(*command, "--output", "out.trec", "--cascade", 5, cwd=tmp_path)
-    assert done.returncode == 0 and "of a sample's candidates scored" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+def test_the_command(run: Path, deep: Path, tmp_path: Path, cli: Callable[..., Any], capfd: pytest.CaptureFixture[str]) -> None:
+    from csrerank.cli import run_command
+
+    done = cli(*command(run, deep, "out.trec", "--cascade", 4, "--confidence", 0.8), cwd=tmp_path)
+    assert done.returncode == 0 and f"cascade: on {TESTED} topics " in done.stderr and done.stderr.count("\n") == 1, done.stderr
     sidecar = yaml.safe_load((tmp_path / "out.trec.ir-metadata.yml").read_text())
     described = sidecar["method"]["retrieval"][1]["cascade"]
-    assert described["k"] == 5 and described["layers"] == 1 and len(described["weights"]) == 64 and 0 < described["kept"] <= 1
+    assert (described["k"], described["layers"]) == (4, 1) and 0 < described["kept"] <= 1 and 0 <= described["lost"] < 1
     for more, said in (
         (["--confidence", 0.9], "--confidence belongs to --cascade"),
         (["--cascade", 5, "--window", 20], "--cascade does not go with --window"),
-        (["--cascade", 5, "--confidence", 2], "a share between 0 and 1"),
+        (["--cascade", 5, "--precision", "mixed"], "--cascade does not go with --precision mixed"),
+        (["--cascade", 5, "--confidence", 2], "give a share between 0 and 1"),
+        (["--cascade", 5, "--confidence", 0.99], "learns from 250 topics with more than 5 candidates each"),
     ):
-        bad = cli(*command, "--output", "bad.trec", *more, cwd=tmp_path)
-        assert bad.returncode == 2 and said in bad.stderr and bad.stderr.count("\n") == 1, bad.stderr
+        with pytest.raises(SystemExit) as ended:
+            run_command([str(word) for word in command(run, deep, str(tmp_path / "bad.trec"), *more)])
+        error = capfd.readouterr().err
+        assert ended.value.code == 2 and said in error and error.count("\n") == 1, error
         assert not (tmp_path / "bad.trec").exists() and not (tmp_path / "bad.trec.journal").exists()
+
+
+class Stop(BaseException):
+    """Ends a job as a kill would, as far as its files go."""
+
+
+def test_a_stopped_job_goes_on_with_what_it_learnt(run: Path, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank import rerank, windows
+    from csrerank.collections.texts import FileDocuments, file_topics
+    from csrerank.models.reranker import Reranker, Settings
+
+    model = Reranker.load(deep, Settings(96, 30, precision="fp32"), "cpu")
+
+    def job(output: str, **options: Any) -> rerank.Report:
+        topics, documents = file_topics(run.with_name("topics.tsv")), FileDocuments(run.with_name("docs.tsv"), tmp_path)
+        return rerank.rerank_run(run, tmp_path / output, topics, documents, model, window=200, quiet=True, **options)
+
+    whole = job("whole.trec", cascade=(4, 0.8))
+    calls = 0
+
+    def stopping(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise Stop
+        return score(*arguments)
+
+    score = windows.score_window
+    with monkeypatch.context() as patches:
+        patches.setattr(windows, "score_window", stopping)
+        with pytest.raises(Stop):
+            job("out.trec", cascade=(4, 0.8))
+    assert model.pruner is None and (tmp_path / "out.trec.journal").exists()
+    with pytest.raises(InputError, match="left by a job with another cascade"):
+        job("out.trec")
+    with monkeypatch.context() as patches:
+        patches.setattr(rerank, "fitted", lambda *_: pytest.fail("it has learnt that already"))
+        report = job("out.trec", cascade=(4, 0.8))
+    assert report.resumed and report.cascade == whole.cascade
+    assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
+    plain = job("plain.trec")
+    assert plain.cascade is None and (tmp_path / "plain.trec").read_bytes() != (tmp_path / "whole.trec").read_bytes()
+
+
+@pytest.mark.slow
+def test_ray_prunes_as_one_process_does(run: Path, deep: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    pytest.importorskip("ray")
+    cascade = ["--cascade", 4, "--confidence", 0.8]
+    alone = cli(*command(run, deep, "alone.trec", *cascade), cwd=tmp_path)
+    shared = cli(*command(run, deep, "ray.trec", *cascade, "--engine", "ray", "--workers", 1), cwd=tmp_path)
+    assert (alone.returncode, shared.returncode) == (0, 0), shared.stderr
+    assert (tmp_path / "ray.trec").read_bytes() == (tmp_path / "alone.trec").read_bytes()

@@ -244,7 +244,7 @@ class StandIn:
     """Scores by a checksum of the texts. ``before`` is called with the number of each call that scores."""
 
     fingerprint = "a stand-in"
-    calibration = None
+    calibration = pruner = None
 
     def __init__(self, before: Callable[[int], object] = lambda call: None) -> None:
         import torch

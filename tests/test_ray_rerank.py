@@ -20,6 +20,17 @@ from csrerank.integrations import ray_rerank  # noqa: E402 - imports ray's modul
 DEMO = "csrerank/demo/en-de"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As the workers have it: their number moves the last bits."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty topics with ninety documents each, in several windows."""
@@ -71,7 +82,7 @@ def spec(toy_model: Path, **changed: Any) -> Any:
     from csrerank.models.reranker import Reranker, Settings
 
     model = Reranker.load(toy_model, Settings(64, 20, precision="fp32"), "cpu")
-    return model, ray_rerank.Spec.of(str(toy_model), model, "cpu", 1)._replace(**changed)
+    return model, ray_rerank.Spec.of(str(toy_model), model, 1)._replace(**changed)
 
 
 def work(count: int) -> Iterator[Work]:
@@ -82,8 +93,6 @@ def work(count: int) -> Iterator[Work]:
 def test_a_killed_worker_costs_nothing_but_time(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_rerank, "Worker", Slow)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    import torch
-
     model, asked = spec(toy_model)
     found, told = [], []
     killed: list[int] = []
@@ -101,14 +110,11 @@ def test_a_killed_worker_costs_nothing_but_time(toy_model: Path, monkeypatch: py
     for scored in ray_rerank.on_ray(asked, 2)(work(16), told.append):
         found.append(scored)
     killer.join()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the workers have it
     assert killed, "no worker was met at work"
     assert sorted(scored.number for scored in found) == list(range(16)) and told == [2] * 16
     for scored in found:
         window = next(one for one in work(16) if one.number == scored.number)
         assert np.array_equal(scored.scores, model.score_pairs(window.queries, window.passages))
-    torch.set_num_threads(threads)
 
 
 class Deadly(ray_rerank.Worker):
@@ -120,6 +126,7 @@ class Deadly(ray_rerank.Worker):
         return super().score(work)
 
 
+@pytest.mark.slow
 def test_workers_that_die_again_and_again(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_rerank, "Worker", Deadly)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -127,18 +134,28 @@ def test_workers_that_die_again_and_again(toy_model: Path, monkeypatch: pytest.M
         list(ray_rerank.on_ray(spec(toy_model)[1], 1)(work(3), lambda count: None))
 
 
+@pytest.mark.slow
 def test_a_worker_that_cannot_load_the_model(toy_model: Path, tmp_path: Path) -> None:
-    for changed, said in (({"fingerprint": "another"}, "has another checkpoint under this name"), ({"name": str(tmp_path / "none")}, "no such model")):
+    for changed, said in (
+        ({"fingerprint": "another"}, "another checkpoint has this name"),
+        ({"place": {"device": "cpu", "threads": 7}}, "where the command has"),
+        ({"name": str(tmp_path / "none")}, "no such model"),
+    ):
         with pytest.raises(InputError, match=said):
             list(ray_rerank.on_ray(spec(toy_model, **changed)[1], 1)(work(2), lambda count: None))
 
 
-def test_what_cannot_be_honoured_is_said(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+def test_what_cannot_be_honoured_is_said(run: Path, toy_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from csrerank.cli import run_command
+
     for more, said in (
         (["--workers", 2], "--workers belongs to --engine ray; give that too"),
         (["--address", "x:1"], "--address belongs to --engine ray; give that too"),
-        (["--engine", "ray", "--address", "127.0.0.1:1"], "--address 127.0.0.1:1: no Ray answers there"),
+        (["--engine", "ray", "--address", "127.0.0.1:1"], "--address needs --threads"),
+        (["--engine", "ray", "--address", "127.0.0.1:1", "--threads", 1], "--address 127.0.0.1:1: no Ray answers there"),
     ):
-        done = cli(*command(run, "out.trec", toy_model, *more), cwd=tmp_path)
-        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
+        with pytest.raises(SystemExit) as ended:
+            run_command([str(word) for word in command(run, str(tmp_path / "out.trec"), toy_model, *more)])
+        error = capfd.readouterr().err
+        assert ended.value.code == 2 and said in error and error.count("\n") == 1, error
         assert not list(tmp_path.iterdir())

@@ -323,7 +323,7 @@ def test_the_sidecar(place: Path, demo: Any, model: Any) -> None:
         "fp32",
     )
     assert second["model sha256"] == model.fingerprint and len(model.fingerprint) == 64
-    assert sidecar["method"]["counts"] | {"precision": "fp32"} == report._asdict() and sidecar["tag"] == "mine"
+    assert sidecar["method"]["counts"] | {"precision": "fp32", "cascade": None} == report._asdict() and sidecar["tag"] == "mine"
     assert sidecar["data"]["first stage"]["run"] == "first.trec" and sidecar["data"]["test collection"] == {"ir_datasets": DEMO}
     assert {"csrerank", "torch", "transformers"} <= set(sidecar["platform"]["software"]["libraries"])
     assert (place / "out.trec").read_text().splitlines()[0].endswith(" mine")

@@ -1,6 +1,8 @@
 """What int8 needs to know of a checkpoint: the range of every product's input, seen on texts of the demo collection, and whether its scores hold there."""
 
 import hashlib
+import os
+import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,12 +35,15 @@ class Calibration:
     """
 
     def __init__(self, ranges: dict[str, Range], error: float, gain: float) -> None:
-        self.ranges, self.error, self.gain = ranges, error, gain
+        self.ranges, self.error, self.gain, self.kept = ranges, error, gain, False
 
     @property
     def pays(self) -> bool:
-        """Whether int8 tells passages apart as the exact products do, and is enough faster for the best to be scored again."""
-        return self.error <= TOLERANCE and self.gain >= GAIN
+        """Whether int8 tells passages apart as the exact products do, and is enough faster for the best to be scored again.
+
+        Never where the answer, which a stopwatch gives, cannot be kept in the cache: the same command would not always score alike.
+        """
+        return self.kept and self.error <= TOLERANCE and self.gain >= GAIN
 
     @property
     def digest(self) -> str:
@@ -109,20 +114,39 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int) -> Calibra
 
 
 def calibration_of(fingerprint: str, make: Callable[[], Calibration]) -> Calibration:
-    """The calibration of the checkpoint with this fingerprint: from the cache, or made and, where the cache can be written, kept there.
-
-    What ``auto`` means for a checkpoint is so decided once on a machine.
+    """The calibration of the checkpoint with this fingerprint on a machine of this kind: from the cache, or made and, where the cache can be written, kept there (``kept``
+    says so).
     """
-    from safetensors import SafetensorError
+    import torch
 
-    path = cache_folder() / "int8" / f"{fingerprint[:24]}-{VERSION}.safetensors"
-    with suppress(OSError, SafetensorError, KeyError, TypeError, ValueError):  # not there, or what a full disk left
-        return Calibration.load(path)
+    machine = hashlib.sha256(f"{VERSION} {torch.__version__} {_processor()} {os.cpu_count()}".encode()).hexdigest()
+    path = cache_folder() / "int8" / f"{fingerprint[:24]}-{machine[:12]}.safetensors"
+    if (found := _loaded(path)) is not None:
+        return found
     made = make()
+    if (found := _loaded(path)) is not None:  # another process was sooner: all go by one
+        return found
     with suppress(OSError, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
         made.save(path)
+        made.kept = True
     return made
+
+
+def _loaded(path: Path) -> Calibration | None:
+    from safetensors import SafetensorError
+
+    with suppress(OSError, SafetensorError, KeyError, TypeError, ValueError):  # not there, or what a full disk left
+        found = Calibration.load(path)
+        found.kept = True
+        return found
+    return None
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        return next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    return platform.processor()
 
 
 def demo_pairs() -> list[tuple[str, str]]:

@@ -1,11 +1,12 @@
 """Early stop: a shallow pass over all candidates of a topic, and the whole model for those alone that may still reach the top.
 
-The pass runs the first third of the layers and predicts from the mean state what the whole model will say: ridge regression on a sample of the job's own topics. How far
-below the K-th best prediction a candidate may lie and still be scored is read off the same sample, each topic predicted from the others' (five folds): far enough that
-the stated share of the true top K is kept. No distribution is assumed; what is kept and what is lost on the sample is reported.
+The pass runs the first third of the layers and predicts from the mean state what the whole model will say. What predicts, ridge regression, is fitted on some of the
+job's own topics. How far below the K-th best prediction a candidate may lie and still be scored is found on others, by conformal risk control (Angelopoulos et al. 2022):
+the share of a topic's true top K that is lost is at most 1 - confidence in expectation, for topics that are drawn like these. No distribution is assumed. What was kept
+and lost is measured on a third part of the topics, which nothing was fitted on.
 """
 
-import hashlib
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,27 +17,28 @@ from csrerank.errors import InputError
 if TYPE_CHECKING:
     from csrerank.models.reranker import Reranker
 
-FOLDS = 5
-TOPICS = 20  # at least, to learn from
-SAMPLE = 4000  # pairs of whole topics
-_RIDGE = 1.0  # in units of the features' variance, times the hidden size
+FIT, TESTED = 30, 20  # topics to fit the prediction on, and to measure on
+_SLACK = 2  # times the least number of topics from which a confidence can be had
+_RIDGE = 1.0  # in units of the features' variance
 
 
 class Pruner(NamedTuple):
-    """What prunes: ``weights`` [hidden + 1] predict a score from the mean state after ``layers``; candidates more than ``margin`` below the ``k``-th best prediction
-    are not scored. ``kept`` is the share of the sample's candidates that were, ``recall`` the share of their true top k among these.
+    """What prunes: ``weights`` [hidden + 1] predict a score from the mean state after ``layers``; candidates more than ``margin`` below the ``k``-th best prediction are
+    not scored. ``kept`` is the share of the candidates that were, ``lost`` the share of the true top k among the others, both on the topics to measure on.
     """
 
     layers: int
-    weights: np.ndarray
     k: int
     margin: float
     kept: float
-    recall: float
+    lost: float
+    weights: np.ndarray
 
-    def predict(self, means: np.ndarray) -> np.ndarray:
-        """Predicted scores: float32 [inputs] from [inputs, hidden]."""
-        return (means @ self.weights[:-1] + self.weights[-1]).astype(np.float32)
+    def predict(self, means: Any) -> Any:
+        """Predicted scores: float32 [inputs, 1] from a tensor [inputs, hidden]."""
+        import torch
+
+        return means @ torch.from_numpy(self.weights[:-1, None]) + self.weights[-1].item()
 
     def count(self, predicted: np.ndarray) -> int:
         """How many of a topic's candidates, predictions highest first, are scored."""
@@ -44,50 +46,90 @@ class Pruner(NamedTuple):
 
     @property
     def described(self) -> dict[str, Any]:
-        """What a journal and a sidecar say of it."""
-        return {**self._asdict(), "weights": hashlib.sha256(self.weights.tobytes()).hexdigest()}
+        """What a sidecar says of it."""
+        return {"k": self.k, "layers": self.layers, "margin": self.margin, "kept": self.kept, "lost": self.lost}
+
+    def packed(self) -> np.ndarray:
+        """As a journal keeps it: float32."""
+        return np.concatenate([np.array(self[:-1]), self.weights]).astype(np.float32)
+
+    @classmethod
+    def unpacked(cls, values: np.ndarray) -> "Pruner":
+        """What ``packed`` gave."""
+        layers, k, margin, kept, lost = values[:5].tolist()
+        return cls(int(layers), int(k), margin, kept, lost, values[5:].copy())
 
 
-def fitted(model: "Reranker", topics: Sequence[tuple[str, Sequence[str]]], k: int, confidence: float) -> Pruner:
-    """Learn to prune for the top ``k`` from topics with their passages, which are all scored by the whole model.
+def topics_needed(confidence: float) -> int:
+    """Topics with more than k candidates to learn from. Raises ``InputError`` for a confidence that no number of topics gives."""
+    if not 0 < confidence < 1:
+        raise InputError(f"--confidence {confidence}: give a share between 0 and 1")
+    return FIT + _calibrating(confidence) + TESTED
 
-    Raises ``InputError`` for fewer than ``TOPICS`` topics with more than ``k`` passages, a confidence outside (0, 1), and a model without the layers.
+
+def _calibrating(confidence: float) -> int:
+    return _SLACK * math.ceil(1 / (1 - confidence) - 1e-9)
+
+
+def fitted(model: "Reranker", topics: Sequence[tuple[str, Sequence[str]]], k: int, confidence: float, advance: Any = None) -> Pruner:
+    """Learn to prune for the top ``k`` from ``topics_needed`` topics, each with more than ``k`` passages, which are all scored by the whole model; ``advance`` is told of
+    scored pairs.
+
+    Raises ``InputError`` for other numbers, and a model without the layers.
     """
-    if k < 1 or not 0 < confidence < 1:
-        raise InputError(f"--cascade {k} --confidence {confidence}: give 1 or more, and a share between 0 and 1")
-    topics = [(query, passages) for query, passages in topics if len(passages) > k]
-    if len(topics) < TOPICS:
-        raise InputError(f"--cascade {k}: {len(topics)} topics with more than {k} candidates, where {TOPICS} are needed to learn from; leave it out")
+    if k < 1 or len(topics) != topics_needed(confidence) or any(len(passages) <= k for _, passages in topics):
+        raise InputError(
+            f"--cascade {k}: learns from {topics_needed(confidence)} topics with more than {k} candidates each; leave it out, or lower --confidence"
+        )
     layers = model.depth // 3
     if not layers:
         raise InputError("--cascade: needs a model of BERT's kin with four layers or more, on a CPU; leave it out")
-    queries = [query for query, passages in topics for _ in passages]
-    passages = [passage for _, own in topics for passage in own]
-    places = np.repeat(np.arange(len(topics)), [len(own) for _, own in topics])
-    exact = model.score_pairs(queries, passages, None, places.tolist())
-    means = model.means(queries, passages, layers)
-    predicted = np.zeros(len(exact))
-    for fold in range(FOLDS):
-        own = places % FOLDS == fold
-        predicted[own] = _ridge(means[~own], exact[~own]) @ np.c_[means[own], np.ones(own.sum())].T
-    needed: list[float] = []  # how far below the k-th best prediction each document of the true top k was predicted
-    for topic in range(len(topics)):
-        guess, truth = predicted[places == topic], exact[places == topic]
-        best = np.argsort(-truth, kind="stable")[:k]
-        needed += (np.sort(guess)[-k] - guess[best]).tolist()
-    # The share of (n + 1), so that the expected share of a new topic is no less (split conformal prediction, Papadopoulos et al. 2002).
-    rank = min(len(needed), int(np.ceil(confidence * (len(needed) + 1))))
-    margin = max(0.0, float(np.sort(needed)[rank - 1]))
-    pruner = Pruner(layers, _ridge(means, exact), k, margin, 0.0, float(np.mean(np.array(needed) <= margin)))
-    kept = sum(pruner.count(np.sort(predicted[places == topic])[::-1]) for topic in range(len(topics)))
-    return pruner._replace(kept=kept / len(exact))
+    means, exact = [], []
+    for query, passages in topics:
+        exact.append(model.score(query, passages).astype(np.float64))
+        means.append(model.means([query] * len(passages), passages, layers))
+        if advance is not None:
+            advance(len(passages))
+    weights = _ridge(np.concatenate(means[:FIT]), np.concatenate(exact[:FIT])).astype(np.float32)
+    draft = Pruner(layers, k, 0.0, 0.0, 0.0, weights)
+    guesses = [states.astype(np.float64) @ weights[:-1] for states in means]
+    tested, calibrating = slice(FIT, FIT + TESTED), slice(FIT + TESTED, None)
+    margin = _margin(guesses[calibrating], exact[calibrating], k, 1 - confidence)
+    pruner = draft._replace(margin=float(np.float32(margin)))
+    results = [_result(pruner, guess, truth) for guess, truth in zip(guesses[tested], exact[tested], strict=True)]
+    candidates = sum(map(len, guesses[tested]))
+    kept, lost = sum(kept for kept, _ in results) / candidates, float(np.mean([lost for _, lost in results]))
+    return pruner._replace(kept=float(np.float32(kept)), lost=float(np.float32(lost)))
+
+
+def _margin(guesses: Sequence[np.ndarray], exact: Sequence[np.ndarray], k: int, risk: float) -> float:
+    """The least margin at which the topics' mean loss, with one more topic that loses all, is ``risk`` or less."""
+    needs = []  # of each topic: how far below its k-th best prediction each document of its true top k lies
+    for guess, truth in zip(guesses, exact, strict=True):
+        needs.append(np.sort(guess)[-k] - guess[np.argsort(-truth, kind="stable")[:k]])
+    for margin in np.unique(np.maximum(0, np.concatenate(needs))):
+        losses = [float((need > margin).mean()) for need in needs]
+        if (sum(losses) + 1) / (len(losses) + 1) <= risk:
+            return float(np.nextafter(np.float32(margin), np.float32(np.inf)))
+    raise AssertionError("at the largest margin nothing is lost, and the number of topics is such that this is enough")
+
+
+def _result(pruner: Pruner, guess: np.ndarray, truth: np.ndarray) -> tuple[int, float]:
+    """How many of a topic's candidates are scored, and the share of the true top k among the others."""
+    ranked = np.argsort(-guess, kind="stable")
+    kept = ranked[: pruner.count(guess[ranked])]
+    best = np.argsort(-truth, kind="stable")[: pruner.k]
+    return len(kept), 1 - len(np.intersect1d(kept, best)) / pruner.k
 
 
 def _ridge(means: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Weights and, last, the constant: float64 [hidden + 1]."""
-    centre, level = means.mean(0), scores.mean()
-    states = (means - centre).astype(np.float64)
+    import torch  # whose threads are those that the job goes by
+
+    states, level = torch.from_numpy(means).double(), float(scores.mean())
+    centre = states.mean(0)
+    states = states - centre
     products = states.T @ states
-    penalty = _RIDGE * float(np.trace(products)) / len(products)
-    weights = np.linalg.solve(products + penalty * np.eye(len(products)), states.T @ (scores - level))
-    return np.append(weights, level - centre @ weights)
+    penalty = _RIDGE * products.diagonal().mean()
+    weights = torch.linalg.solve(products + penalty * torch.eye(len(products), dtype=torch.float64), states.T @ torch.from_numpy(scores - level))
+    return np.append(weights.numpy(), level - float(centre @ weights))

@@ -5,7 +5,10 @@ needs no mask. All that reads the last layer's output is its first token: for th
 (csrerank's mean pooling), not even these. None of this changes what is computed for an input, but for the order in which sums are rounded.
 """
 
+import ctypes
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -14,6 +17,7 @@ from csrerank.models.batching import Encoded
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 # Rows are filled up to a multiple: oneDNN makes code for each number of rows that it meets, which takes longer than the rows.
 ROWS = 64
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt
 _SHORT = 128  # tokens up to which two products are faster than the fused kernel, which saves memory
 Product = Callable[[Any], Any]
 Made = Callable[[str, Any, Any], Product]
@@ -58,6 +62,16 @@ class Layer(NamedTuple):
         """What follows attention: [tokens, hidden] from its output and the layer's input."""
         states = self.attention_norm(self.attention(mixed) + states)
         return self.norm(self.outer(self.activation(self.inner(states))) + states)
+
+
+@cache
+def keep_memory() -> None:
+    """Have glibc keep the blocks that are freed after each product, up to a quarter of a GiB: given back, their pages are cleared anew at each use, which takes a third of the
+    time of the 8-bit products. Elsewhere nothing is done."""
+    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if tune is not None:
+        tune(_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
+        tune(_TRIM_THRESHOLD, 256 << 20)
 
 
 class Run(NamedTuple):
@@ -112,6 +126,7 @@ class Engine:
     def __init__(self, model: Any, bf16: bool, types: bool, made: Made | None = None) -> None:
         import torch
 
+        keep_memory()
         base = model.base_model
         self._model, self._embeddings, self._heads = model, base.embeddings, model.config.num_attention_heads
         self._types, self._weights = types, state_of(model)
@@ -195,15 +210,15 @@ class Engine:
             runs.append(run)
             start += run.inputs * length
         states = self._embedded(inputs, lengths)
-        if gap := -len(states) % ROWS:
-            states = torch.nn.functional.pad(states, (0, 0, 0, gap))
+        # By copies of a row: a row that no text has would count among the ranges that int8 goes by.
+        states = torch.cat([states, states[-1:].expand(-start % ROWS, -1)])
         for layer in layers:
             joint = layer.joint(states)
             mixed = torch.empty(len(states), states.shape[1], dtype=joint.dtype)
-            mixed[start:] = 0
             for run in runs:
                 part = run.of(joint).view(run.inputs, run.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
                 run.of(mixed)[:] = attended(part[0], part[1], part[2]).transpose(1, 2).flatten(2)
+            mixed[start:] = mixed[start - 1]
             states = layer.after(mixed, states)
         return states, runs
 

@@ -12,6 +12,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "mixed", "int8")
 TRAINED = ("auto", "fp32", "bf16")
 # Of each topic, scored again by ``mixed``: the ten that measures look at, and two more for what integers misplace there.
 REFINED = 12
+FEW = 48  # candidates of a topic up to which scoring them all in bf16 takes no longer
 
 
 def resolve_precision(precision: str, device: Any) -> str:
@@ -36,8 +37,8 @@ def _cpu_has_bf16() -> bool:
 
 
 def first_ones(scores: np.ndarray) -> int:
-    """How many of a topic ``mixed`` scores again."""
-    return REFINED
+    """How many of a topic's candidates ``mixed`` scores in bf16."""
+    return REFINED if len(scores) > FEW else len(scores)
 
 
 def refine(coarse: np.ndarray, groups: Sequence[Any], again: Callable[[list[int]], np.ndarray], count: Callable[[np.ndarray], int] = first_ones) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The cross-encoder: load a Hugging Face sequence-classification checkpoint, score (query, passage) pairs, re-rank."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from csrerank.models.calibration import Calibration, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
 from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, find_model, position_limit, quiet_transformers
 from csrerank.models.engine import Engine, state_of
-from csrerank.models.precision import PRECISIONS, head_in_fp32, refine, resolve_precision
+from csrerank.models.precision import FEW, PRECISIONS, head_in_fp32, refine, resolve_precision
 
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
 Candidate = TypeVar("Candidate")
@@ -59,7 +60,8 @@ class Settings(NamedTuple):
 class Reranker:
     """A cross-encoder with one logit, or two (the log-odds of the second then count).
 
-    Scores are the raw logits: unbounded, higher is better, comparable within one model only.
+    Scores are the raw logits: unbounded, higher is better, comparable within one model only. In ``mixed`` precision, and with a ``pruner``, those below a topic's best are moved
+    to stand below them, and compare within their topic and call only.
     """
 
     def __init__(
@@ -166,7 +168,14 @@ class Reranker:
         if self.pruner is not None:
             scores = refine(self._scored(inputs, owner, "shallow", advance), topics, again, self.pruner.count)
         elif precision == "mixed":
-            scores = refine(self._scored(inputs, owner, "int8", advance), topics, again)
+            sizes = Counter(topics)
+            rows = np.flatnonzero([sizes[topics[pair]] > FEW for pair in owners])
+            coarse, many = np.zeros(len(places), np.float32), np.unique(owner[rows])
+            if len(rows):
+                coarse[many] = self._scored([inputs[row] for row in rows], np.searchsorted(many, owner[rows]), "int8", advance)
+            scores = refine(coarse, topics, again)
+            if advance is not None:
+                advance(len(places) - len(many))
         else:
             scores = self._scored(inputs, owner, precision, advance)
         if advance is not None and len(places) < len(pairs):
@@ -222,14 +231,14 @@ class Reranker:
 
     def _computing(self, precision: str) -> Callable[[list[Encoded]], Any]:
         """What computes logits: the engine where it can, made anew where weights changed."""
-        import torch
-
         if not self._served():
+            if precision not in ("fp32", "bf16"):
+                raise InputError(f"--precision {precision}: this model is not computed by csrerank's engine here; give fp32 or bf16")
             return lambda rows: self._padded_logits(rows, precision)
         if precision == "shallow":
             pruner, engine = self.pruner, self._engine(self._exact)
             assert pruner is not None
-            return lambda rows: torch.from_numpy(pruner.predict(engine.means(rows, pruner.layers).numpy()))[:, None]
+            return lambda rows: pruner.predict(engine.means(rows, pruner.layers))
         return self._engine(precision).logits
 
     def _engine(self, precision: str) -> Engine:
@@ -256,17 +265,24 @@ class Reranker:
 
         inputs, _ = self.encoder.encode(queries, passages)
         engine = self._engine(self._exact)
-        found = np.zeros((len(inputs), self.model.config.hidden_size), np.float32)
-        with torch.inference_mode():
-            for rows in batches([len(row.ids) for row in inputs], self.settings.batch_tokens or 0):
-                found[rows] = engine.means([inputs[row] for row in rows], layers).numpy()
-        return found
+        found, lengths = np.zeros((len(inputs), self.model.config.hidden_size), np.float32), [len(row.ids) for row in inputs]
+        budget = self.settings.batch_tokens or 0
+        while True:
+            try:
+                with torch.inference_mode():
+                    for rows in batches(lengths, budget):
+                        found[rows] = engine.means([inputs[row] for row in rows], layers).numpy()
+                return found
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error) or budget <= max(lengths):
+                    raise
+                budget //= 2
 
     def _served(self) -> bool:
         return self.device.type == "cpu" and Engine.serves(self.model)
 
     def _chosen(self, precision: str) -> str:
-        """The precision that a name stands for; ``auto`` is the fastest that ranks the demo's pairs as the exact one does."""
+        """The precision that a name stands for; ``auto`` is bf16 where the processor has it, else fp32."""
         if precision not in PRECISIONS:
             raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
         if precision in ("fp32", "bf16"):
@@ -276,8 +292,13 @@ class Reranker:
             if not able:
                 raise InputError(f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI); give auto")
             return precision
-        plain = resolve_precision("auto", self.device)
-        return "mixed" if plain == "bf16" and able and self.model.config.hidden_size >= int8.WIDE and self._calibrated().pays else plain
+        return resolve_precision("auto", self.device)
+
+    def take_fastest(self) -> None:
+        """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
+        able = self.settings.precision == "bf16" and self._served() and int8.supported() and self.model.config.hidden_size >= int8.WIDE
+        if able and self._calibrated().pays:
+            self.settings = self.settings._replace(precision="mixed")
 
     def _calibrated(self) -> Calibration:
         """The calibration of int8: given, kept in the cache for a checkpoint as it was loaded, or made for weights that are in memory only."""
@@ -288,8 +309,7 @@ class Reranker:
             def make() -> Calibration:
                 return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer))
 
-            kept = self.directory is not None and current == self._given
-            self._calibration, self._given = calibration_of(self.fingerprint, make) if kept else make(), current
+            self._calibration, self._given = calibration_of(self.fingerprint, make) if current == self._given else make(), current
         return self._calibration
 
     def _padded_logits(self, rows: list[Encoded], precision: str = "fp32") -> Any:
