@@ -17,18 +17,8 @@ from csrerank.windows import Scored, Work
 ray = pytest.importorskip("ray")
 from csrerank.integrations import ray_rerank  # noqa: E402 - imports ray's module
 
+pytestmark = pytest.mark.usefixtures("one_thread")  # as the workers have it
 DEMO = "csrerank/demo/en-de"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As the workers have it: their number moves the last bits."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

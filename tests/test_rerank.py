@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from csrerank.rerank import Report, rerank_run
 from csrerank.trec import TopicRun, read_run, write_run
 from csrerank.windows import Pair, windows
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = "csrerank/demo/en-de"
 SUBJECTS = ("whales", "coffee", "tea")
 PASSAGES = [f"{subject}-{number}" for subject in SUBJECTS for number in range(1, 7)]
@@ -64,17 +65,6 @@ def stop_at(call: int) -> Callable[[int], None]:
             raise Stop
 
     return before
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Two threads wait for each other where the machine is busy."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

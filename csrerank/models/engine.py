@@ -34,10 +34,10 @@ class Linear:
         import torch
 
         self.bias, self.dtype = bias.detach(), weight.dtype
+        self._packed = torch.backends.mkldnn.is_available() and (self.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
         with torch.inference_mode(False):
             own = weight.detach().clone()
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(own, None) if torch.backends.mkldnn.is_available() else own
-        self._packed = self.weight.is_mkldnn
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(own, None) if self._packed else own
 
     def __call__(self, states: Any) -> Any:
         import torch
