@@ -206,6 +206,25 @@ def test_bilingual_leaves_an_english_side_alone() -> None:
     assert {record.lang for number in range(20) for record in switch("every old town", str(number), built, given, 1)[1]} == {"de"}
 
 
+def test_bilingual_with_several_languages_draws_one_a_text() -> None:
+    """By the weights; which words switch is as with that language alone, and the counts of a collection say the same."""
+    from csrerank.switching.rates import count_decisions
+
+    rule = Rule("bilingual", (("de", 3.0), ("ru", 1.0)), 0.5, lexicon="toy")
+    many, ones = Policy("m", Side(), Side((rule,))), {lang: Policy("o", Side(), Side((rule._replace(languages=((lang, 1.0),)),))) for lang in ("de", "ru")}
+    text, drawn = " ".join(ENGLISH), Counter[str]()
+    for number in range(2000):
+        switched, records = switch(text, str(number), many, TOY, 1)
+        if records:
+            (lang,) = {record.lang for record in records}
+            drawn[lang] += 1
+            assert (switched, records) == switch(text, str(number), ones[lang], TOY, 1)
+    assert binomtest(drawn["de"], drawn.total(), 0.75).pvalue > 0.001
+    counts = count_decisions([(str(number), text) for number in range(2000)], many, "passage", TOY, 1, 0)
+    switches = Counter(record.lang for number in range(2000) for record in switch(text, str(number), many, TOY, 1)[1])
+    assert {lang: counts[f"chosen/{lang}"] for lang in ("de", "ru")} == switches
+
+
 TITLES = Lexicons(
     {
         ("names", "en", "de"): lexicon("de", {"new york": ["Neu-York"], "new": ["Neu"], "york": ["Jork"], "st. louis": ["Sankt Ludwig"], "art": ["Kunst"]}),
@@ -357,7 +376,11 @@ def test_a_policy_file(tmp_path: Path) -> None:
         (("  rules: []", "  rules:"), "mine.yaml:3: query needs rules, a list"),
         (("rules: []", "rules: ["), "mine.yaml:3: not YAML"),
         (("stays-english: 0.2", "stays-english: 0.2\n  stays-english: 0.3"), "mine.yaml:6: 'stays-english' stands twice"),
-        (("strategy: multilingual", "strategy: bilingual"), "mine.yaml:8: bilingual takes one language, found 2"),
+        (("strategy: multilingual", "strategy: translate"), "mine.yaml:8: translate takes one language, found 2"),
+        (
+            ("strategy: multilingual\n      languages: {de: 2, ru: 1}", "strategy: bilingual\n      languages: [en, de]"),
+            "en is the source language; take it out",
+        ),
         (("languages: {de: 2, ru: 1}", 'languages: ["{passage}"]'), "mine.yaml:8: {passage} needs a language pair"),
     ],
 )

@@ -202,11 +202,11 @@ class _Reader:
             given["choose"] = self._text(found["choose"], CHOICES, "choose")
         if "lexicon" in found:
             given["lexicon"] = self._text(found["lexicon"], None, "lexicon")
-        if strategy in ("bilingual", "translate") and len(languages) != 1:
-            raise self._refuse(found["languages"], f"{strategy} takes one language, found {len(languages)}; for several take multilingual")
+        if strategy == "translate" and len(languages) != 1:
+            raise self._refuse(found["languages"], f"translate takes one language, found {len(languages)}")
         if strategy != "translate" and source in UNSPACED:
             raise self._refuse(found["source"], f"{strategy} needs a language that puts spaces between words, not {source}; only translate cuts {source}")
-        if strategy in ("bilingual", "translate") and languages[0][0] == source:
+        if strategy in ("bilingual", "translate") and languages[0][0] == source and len(languages) == 1:
             return
         if any(lang == source for lang, _ in languages):
             raise self._refuse(found["languages"], f"{source} is the source language; take it out, and use stays-english for texts that stay")

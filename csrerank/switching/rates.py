@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any
 
 from csrerank.codeswitch import Lexicons, Policy, Switch
+from csrerank.codeswitch.bilingual import of_text
 from csrerank.codeswitch.multilingual import decisions
 from csrerank.codeswitch.policy import Side
 from csrerank.codeswitch.switching import key_for
@@ -57,7 +58,10 @@ def count_decisions(texts: Iterable[tuple[str, str]], policy: Policy, side: str,
         if rules.stays_english and text_draw(key) < rules.stays_english:
             continue
         for number, rule in chosen_rules:
-            made = Counter((lang, chosen, covered) for _, chosen, lang, covered in decisions(Words.of(text, rule.source), rule, f"{key}\x1f{number}", lexicons))
+            ruled = f"{key}\x1f{number}"
+            made = Counter(
+                (lang, chosen, covered) for _, chosen, lang, covered in decisions(Words.of(text, rule.source), of_text(rule, ruled), ruled, lexicons)
+            )
             for (lang, chosen, covered), times in made.items():
                 counts[f"drawn/{lang}"] += times
                 counts[f"covered/{lang}"] += times * covered
