@@ -53,7 +53,7 @@ def rerank(
 
     A dataset that is not named is taken from the run's metadata sidecar, which ``say`` is told.
     """
-    from csrerank.integrations.ray_rerank import check_options
+    from csrerank.integrations.ray_rerank import check_options, threads_of
     from csrerank.metadata import dataset_of
 
     check_options(engine, workers, address, threads)
@@ -77,17 +77,14 @@ def rerank(
     if not named:
         say(f"dataset {dataset} (from the run's metadata)")
     check_device(device)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-    with _first_stage(run, sources, topics, int(options["k"])) as source:
+    threads = threads or (threads_of(workers) if engine == "ray" else None)
+    with _first_stage(run, sources, topics, int(options["k"])) as source, _torch_threads(threads):
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
         if settings.precision == "auto" and not options.get("cascade"):
             reranker.take_fastest()
-        scoring = _on_ray(model, reranker, workers, address, threads) if engine == "ray" else None
+        scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.
         whole = dataset and not (sources.topics or sources.documents or sources.index)
         parts = {"topics file": sources.topics, "documents file": sources.documents, "index": sources.index, "dataset": dataset}
@@ -97,15 +94,26 @@ def rerank(
         return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, engine=scoring, **options)
 
 
-def _on_ray(name: str, model: "Reranker", workers: int | None, address: str | None, threads: int | None) -> "Callable[[], Engine]":
+def _on_ray(name: str, model: "Reranker", workers: int | None, address: str | None) -> "Callable[[], Engine]":
     """What makes Ray's engine; the threads that its workers take are those that the journal goes by."""
     import torch
 
-    from csrerank.integrations.ray_rerank import Spec, on_ray, threads_of
+    from csrerank.integrations.ray_rerank import Spec, on_ray
 
-    threads = threads or threads_of(workers)
-    torch.set_num_threads(threads)
-    return lambda: on_ray(Spec.of(name, model, threads), workers, address)
+    return lambda: on_ray(Spec.of(name, model, torch.get_num_threads()), workers, address)
+
+
+@contextmanager
+def _torch_threads(count: int | None) -> Iterator[None]:
+    """Have torch compute with so many threads, and afterwards with as many as before."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _refuse_overwriting(output: str, inputs: dict[str, str | None]) -> None:

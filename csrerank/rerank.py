@@ -237,9 +237,10 @@ def _fingerprint(
         run = hashlib.file_digest(file, "sha256").hexdigest()
     settings = model.settings
     return {
-        "scoring": SCORING, "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
+        "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
         "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "cascade": list(cascade) if cascade else None, "windows": list(settings.windows) if settings.windows else None,
         **place_of(model),
+        "scoring": SCORING,
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person
     }  # fmt: skip
 

@@ -722,8 +722,11 @@ def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
     assert "forward" not in vars(model.classifier)
     for hook in hooks:
         hook.remove()
-    scores = Reranker(model, tokenizer, Scoring(48, 24, precision="bf16"), device="cpu").score("the whale", batch[0].passages)
-    assert logits[0].tolist() == pytest.approx(scores.tolist(), rel=2**-6)  # the layers are in bf16, and rounded elsewhere
+    exact, scores, own = (Reranker(model, tokenizer, Scoring(48, 24, precision=precision), device="cpu") for precision in ("fp32", "bf16", "bf16"))
+    own._computing = lambda precision: lambda rows: own._padded_logits(rows, precision)  # type: ignore[method-assign]
+    right, engine, plain = (ranker.score("the whale", batch[0].passages) for ranker in (exact, scores, own))
+    assert logits[0].tolist() == pytest.approx(plain.tolist(), rel=1e-6)  # training and scoring by the model's own code: the same head
+    assert abs(engine - right).max() <= 2 * abs(plain - right).max()  # the engine rounds elsewhere, and no more
 
 
 def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:

@@ -48,7 +48,7 @@ class Linear:
 
 
 class Layer(NamedTuple):
-    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]; queries are scaled already."""
+    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]."""
 
     joint: Product
     attention: Product
@@ -87,14 +87,14 @@ class Run(NamedTuple):
 
 
 def attended(query: Any, key: Any, value: Any) -> Any:
-    """Attention over whole inputs, each [inputs, heads, tokens, size]; the query is scaled already."""
+    """Attention over whole inputs, each [inputs, heads, tokens, size]."""
     import torch
 
     if key.dtype == torch.float32 or key.shape[2] > _SHORT:
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
     # In float32 the softmax takes half of the time, because rows of bfloat16 that do not fill a register are read one number at a time.
-    shares = torch.softmax(torch.matmul(query, key.transpose(2, 3)), -1, dtype=torch.float32)
-    return torch.matmul(shares.to(value.dtype), value)
+    scores = torch.matmul(query, key.transpose(2, 3)).float().mul_(query.shape[3] ** -0.5)
+    return torch.matmul(torch.softmax(scores, -1).to(value.dtype), value)
 
 
 def products(layer: Any) -> list[Any]:
@@ -141,8 +141,7 @@ class Engine:
             self._layers = [self._layer(at, layer, made or plain) for at, layer in enumerate(stack[:-1])]
             self._last = self._layer(len(stack) - 1, stack[-1], plain)
             own = stack[-1].attention.self
-            scale = (model.config.hidden_size // self._heads) ** -0.5
-            self._query = plain("query", own.query.weight * scale, own.query.bias * scale)
+            self._query = plain("query", own.query.weight, own.query.bias)
             self._others = plain("others", torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias]))
             self._value = Linear(own.value.weight, own.value.bias)
 
@@ -150,9 +149,7 @@ class Engine:
         import torch
 
         query, key, value, attention, inner, outer = products(layer)
-        scale = (query.out_features // self._heads) ** -0.5
-        weight = torch.cat([query.weight * scale, key.weight, value.weight])
-        bias = torch.cat([query.bias * scale, key.bias, value.bias])
+        weight, bias = (torch.cat([getattr(part, name) for part in (query, key, value)]) for name in ("weight", "bias"))
         return Layer(
             made(f"{at}.joint", weight, bias),
             made(f"{at}.attention", attention.weight, attention.bias),
