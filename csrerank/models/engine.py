@@ -26,8 +26,7 @@ Made = Callable[[str, Any, Any], Product]
 class Linear:
     """A product in the precision of its weights: states [tokens, in] to [tokens, out].
 
-    oneDNN's kernels, with the weights laid out for them, take less than half of the time of torch's own choice for float32 where that is MKL and the processor is
-    not Intel's.
+    By oneDNN's kernels, with the weights laid out for them: torch's own choice for float32 may be MKL, which is slow on processors that are not Intel's.
     """
 
     def __init__(self, weight: Any, bias: Any) -> None:
@@ -66,8 +65,8 @@ class Layer(NamedTuple):
 
 @cache
 def keep_memory() -> None:
-    """Have glibc keep the blocks that are freed after each product, up to a quarter of a GiB: given back, their pages are cleared anew at each use, which takes a third of the
-    time of the 8-bit products. Elsewhere nothing is done."""
+    """Have glibc keep the blocks that are freed after each product, up to a quarter of a GiB: given back, their pages are cleared anew at each use, which shows beside the
+    8-bit products. Elsewhere nothing is done."""
     tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if tune is not None:
         tune(_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes

@@ -184,19 +184,13 @@ class Reranker:
 
     def _scored(self, inputs: list[Encoded], owner: np.ndarray, precision: str, advance: Callable[[int], object] | None) -> np.ndarray:
         """Scores of the pairs that ``owner`` counts from 0, each that of its best input: float32 [pairs]."""
-        budget, longest = self.settings.batch_tokens or 0, max(len(row.ids) for row in inputs)
-        while True:
-            try:
-                logits = self._forward(inputs, owner, precision, budget, advance)
-                break
-            except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                if budget <= longest:
-                    raise InputError(f"memory does not hold one input of {longest} tokens; lower --max-length") from error
-                budget //= 2
-                self.budget_halvings += 1
-                advance = None  # a second pass must not count pairs twice
+        full = self.settings.batch_tokens
+
+        def compute(budget: int) -> np.ndarray:
+            # A second pass must not count pairs twice.
+            return self._forward(inputs, owner, precision, budget, advance if budget == full else None)
+
+        logits = self._halving(inputs, compute)
         scores = np.full(int(owner[-1]) + 1, -np.inf, np.float32)
         np.maximum.at(scores, owner, logits)
         return scores
@@ -266,17 +260,28 @@ class Reranker:
         inputs, _ = self.encoder.encode(queries, passages)
         engine = self._engine(self._exact)
         found, lengths = np.zeros((len(inputs), self.model.config.hidden_size), np.float32), [len(row.ids) for row in inputs]
-        budget = self.settings.batch_tokens or 0
+
+        def compute(budget: int) -> np.ndarray:
+            with torch.inference_mode():
+                for rows in batches(lengths, budget):
+                    found[rows] = engine.means([inputs[row] for row in rows], layers).numpy()
+            return found
+
+        return self._halving(inputs, compute)
+
+    def _halving(self, inputs: Sequence[Encoded], compute: Callable[[int], np.ndarray]) -> np.ndarray:
+        """What ``compute`` gives for the token budget, or for half of it and so on where memory runs out; ``InputError`` where it does not hold the longest input."""
+        budget, longest = self.settings.batch_tokens or 0, max(len(row.ids) for row in inputs)
         while True:
             try:
-                with torch.inference_mode():
-                    for rows in batches(lengths, budget):
-                        found[rows] = engine.means([inputs[row] for row in rows], layers).numpy()
-                return found
+                return compute(budget)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error) or budget <= max(lengths):
+                if not _is_out_of_memory(error):
                     raise
+                if budget <= longest:
+                    raise InputError(f"memory does not hold one input of {longest} tokens; lower --max-length") from error
                 budget //= 2
+                self.budget_halvings += 1
 
     def _served(self) -> bool:
         return self.device.type == "cpu" and Engine.serves(self.model)
