@@ -126,15 +126,19 @@ def pairs(count: int, k: int, work: Path) -> Topics:
 
 def onnx_int8(model: str, work: Path) -> None:
     """Export the checkpoint and quantise it, by sentence-transformers' own function; done once."""
+    import torch
+
+    # The instruction sets that sentence-transformers has settings for; the settings differ in what each can multiply without cutting off.
+    kind = "avx512_vnni" if torch.cpu._is_vnni_supported() else "avx2"
     if not (Path(model) / "onnx" / "model_int8.onnx").exists():
         script = (
             "import sys\nfrom sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model\n"
             "model = CrossEncoder(sys.argv[1], backend='onnx', model_kwargs={'provider': 'CPUExecutionProvider'})\nmodel.save_pretrained(sys.argv[1])\n"
-            "export_dynamic_quantized_onnx_model(model, 'avx512_vnni', sys.argv[1], file_suffix='int8')\n"
+            "export_dynamic_quantized_onnx_model(model, sys.argv[2], sys.argv[1], file_suffix='int8')\n"
             "import pathlib, shutil\nfolder = pathlib.Path(sys.argv[1]) / 'onnx'\n"
             "found = [path for path in folder.glob('*int8*.onnx')]\nshutil.move(found[0], folder / 'model_int8.onnx') if found[0].name != 'model_int8.onnx' else None\n"
         )
-        subprocess.run([_python("crossencoder:onnx-int8", work), "-c", script, model], check=True)
+        subprocess.run([_python("crossencoder:onnx-int8", work), "-c", script, model, kind], check=True)
 
 
 def machine_rates(model: str, threads: int) -> dict[str, float]:
@@ -143,23 +147,26 @@ def machine_rates(model: str, threads: int) -> dict[str, float]:
     from transformers import AutoConfig
 
     from csrerank.models.engine import Linear
+    from csrerank.models.int8 import largest_weight
 
     torch.set_num_threads(threads)
+    plain = torch.bfloat16 if has_bf16() else torch.float32
     config = AutoConfig.from_pretrained(model)
     hidden, inner = config.hidden_size, config.intermediate_size
     rates = {}
     with torch.inference_mode():
-        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("int8", None)):
+        for name, kind in (("fp32", torch.float32), *([("bf16", torch.bfloat16)] if plain == torch.bfloat16 else []), ("int8", None)):
             work = seconds = 0.0
             for into, out in ((hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)):
                 states, weight = torch.randn(2048, into), torch.randn(out, into)
                 if kind is None:
-                    codes, packed = states.to(torch.uint8), torch.ops.onednn.qlinear_prepack(weight.to(torch.int8), None)
+                    codes, packed = (
+                        states.to(torch.uint8),
+                        torch.ops.onednn.qlinear_prepack(weight.mul(20).clamp(-largest_weight(), largest_weight()).to(torch.int8), None),
+                    )
                     steps, zeros = torch.ones(out), torch.zeros(out, dtype=torch.int64)
                     tried = [
-                        lambda c=codes, p=packed, s=steps, z=zeros: torch.ops.onednn.qlinear_pointwise(
-                            c, 0.1, 1, p, s, z, None, 1.0, 0, torch.bfloat16, "none", [], ""
-                        )
+                        lambda c=codes, p=packed, s=steps, z=zeros: torch.ops.onednn.qlinear_pointwise(c, 0.1, 1, p, s, z, None, 1.0, 0, plain, "none", [], "")
                     ]
                 else:
                     states, weight, bias = states.to(kind), weight.to(kind), torch.zeros(out, dtype=kind)
@@ -194,6 +201,15 @@ def operations(model: str, topics: Topics, skipping: bool) -> float:
     return float(sum(length * (whole * (8 * hidden**2 + 4 * hidden * inner + 4 * length * hidden) + last) for length in lengths))
 
 
+def has_bf16() -> bool:
+    """Whether ``auto`` would take bf16 here; elsewhere it is emulated, a hundred times slower."""
+    import torch
+
+    from csrerank.models.precision import resolve_precision
+
+    return resolve_precision("auto", torch.device("cpu")) == "bf16"
+
+
 def rounds_of(topics: Topics, count: int) -> Iterator[Topics]:
     """The topics dealt out."""
     return (topics[at::count] for at in range(count))
@@ -207,12 +223,12 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--systems", help="of " + " ".join(SYSTEMS) + "; by default those, bf16 only where the processor multiplies it")
     parser.add_argument("--work", type=Path, default=Path("build/throughput"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    systems = options.systems.split(",")
+    systems = options.systems.split(",") if options.systems else [name for name in SYSTEMS if has_bf16() or not name.endswith(":bf16")]
     model = _directory(options.model, options.work)
     if "crossencoder:onnx-int8" in systems or "crossencoder:onnx" in systems:
         onnx_int8(model, options.work)
@@ -269,8 +285,8 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
     arithmetic = {"mixed": "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
 
     def least(one: dict[str, Any]) -> float:
-        """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in bf16 too."""
-        again = REFINED / one["k"] * one["operations"] / one["rates"]["bf16"] if precision == "mixed" else 0.0
+        """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in bf16 (or fp32) too."""
+        again = REFINED / one["k"] * one["operations"] / one["rates"].get("bf16", one["rates"]["fp32"]) if precision == "mixed" else 0.0
         return one["operations"] / one["rates"][arithmetic] + again
 
     exact = measured.get("crossencoder:fp32", [])
@@ -284,7 +300,7 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
         "least": min(rates),
         "most": max(rates),
         "x CrossEncoder": statistics.median(ratios) if ratios else None,
-        "share of rate": statistics.median(least(one) / one["seconds"] for one in rounds),
+        "share of rate": statistics.median(least(one) / one["seconds"] for one in rounds) if arithmetic in rounds[0]["rates"] else None,
         "tokenising": statistics.median(one["tokenising"] / one["seconds"] for one in rounds) if "tokenising" in rounds[0] else None,
         "GiB": max(one["peak"] for one in rounds),
         "batch": rounds[0]["batch"] if not system.startswith("csrerank") else None,
@@ -303,7 +319,7 @@ def shown(rows: Sequence[dict[str, Any]]) -> None:
             name,
             f"{one['pairs/s']:.0f} ({one['least']:.0f}, {one['most']:.0f})",
             f"{one['x CrossEncoder']:.2f}" if one["x CrossEncoder"] else "",
-            f"{one['share of rate']:.0%}",
+            f"{one['share of rate']:.0%}" if one["share of rate"] is not None else "",
             f"{one['tokenising']:.1%}" if one["tokenising"] is not None else "",
             f"{one['GiB']:.1f}",
             str(one["batch"] or ""),

@@ -18,7 +18,7 @@ from csrerank.models.int8 import Range, maker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = 2  # of what is computed here and in int8.py: a range of another version is made anew
+VERSION = 3  # of what is computed here and in int8.py: a range of another version is made anew
 TOLERANCE = 0.2
 GAIN = 1.3
 _BUDGET = 2048
@@ -31,7 +31,7 @@ class Calibration:
     """Ranges by product name.
 
     ``error`` is the root mean square of int8's difference from exact scores, but for a constant, over the spread of these; ``gain`` how many times faster than
-    bfloat16 it scores here.
+    bfloat16, or float32 where the processor lacks that, it scores here.
     """
 
     def __init__(self, ranges: dict[str, Range], error: float, gain: float) -> None:
@@ -74,9 +74,9 @@ class Calibration:
             return cls(ranges, float(file.metadata()["error"]), float(file.metadata()["gain"]))
 
 
-def calibrated(model: Any, tokenizer: Any, types: bool, longest: int) -> Calibration:
+def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool) -> Calibration:
     """Ranges on half of the demo's topics, each with a passage that answers it and one that does not, in changing languages, and on inputs as long as the model takes (at
-    most 512 tokens); the error on the other half.
+    most 512 tokens); the error on the other half. ``bf16`` is the arithmetic that integers would stand in for; else it is float32.
     """
     import torch
 
@@ -101,7 +101,7 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int) -> Calibra
     with torch.inference_mode():
         _scores(Engine(model, False, types, watched), seen)
         exact = _scores(Engine(model, False, types), tried)
-        engines = Engine(model, True, types), Engine(model, True, types, maker(ranges))
+        engines = Engine(model, bf16, types), Engine(model, bf16, types, maker(ranges))
         error = (_scores(engines[1], tried) - exact).std() / exact.std().clamp_min(1e-9)
         times: list[list[float]] = [[], []]
         for _ in range(_ROUNDS):

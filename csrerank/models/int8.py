@@ -15,6 +15,7 @@ APART = 8  # channels of the feed-forward part's inner states
 WIDE = 256  # hidden size from which on integers can pay: below it, rounding states takes longer than the products
 _STEPS = 255  # of u8
 _LARGEST = 127  # of s8, without -128, so that a weight and its negative round alike
+_LARGEST_PAIRED = 63  # where the processor adds two products in 16 bits first: 2 x 255 x 63 < 2^15, so that no sum is cut off
 
 
 class Range(NamedTuple):
@@ -25,7 +26,7 @@ class Range(NamedTuple):
 
 
 class Coded:
-    """A product whose input is rounded to u8: states [tokens, in] to [tokens, out], bfloat16, or float32 where channels are kept apart."""
+    """A product whose input is rounded to u8: states [tokens, in] to [tokens, out], bfloat16 where the processor has it, and channels are not kept apart; else float32."""
 
     def __init__(self, weight: Any, bias: Any, seen: Range, apart: int = 0) -> None:
         import torch
@@ -46,8 +47,10 @@ class Coded:
         if self._apart is not None:
             factor, scaled = factor.index_fill(0, self._apart, 0), scaled.index_fill(1, self._apart, 0)
         self._factor, self._shift = factor, torch.full_like(factor, self._zero + 0.5)  # cut off after it, a number is rounded
-        steps = scaled.abs().amax(1).clamp_min(1e-8) / _LARGEST
-        codes = (scaled / steps[:, None]).round().clamp(-_LARGEST, _LARGEST).to(torch.int8)
+        largest = largest_weight()
+        steps = scaled.abs().amax(1).clamp_min(1e-8) / largest
+        codes = (scaled / steps[:, None]).round().clamp(-largest, largest).to(torch.int8)
+        self._kind = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
         self._weight = torch.ops.onednn.qlinear_prepack(codes, None)
         self._steps, self._zeros, self._bias = steps, torch.zeros(len(steps), dtype=torch.int64), bias
 
@@ -57,7 +60,7 @@ class Coded:
         exact = states.float()  # bfloat16 has not the bits to tell 256 codes apart
         codes = torch.addcmul(self._shift, exact, self._factor).clamp_(0, _STEPS).to(torch.uint8)
         product = torch.ops.onednn.qlinear_pointwise(
-            codes, self._step, self._zero, self._weight, self._steps, self._zeros, self._bias, 1.0, 0, torch.bfloat16, "none", [], ""
+            codes, self._step, self._zero, self._weight, self._steps, self._zeros, self._bias, 1.0, 0, self._kind, "none", [], ""
         )
         return product if self._apart is None else product + exact[:, self._apart] @ self._own
 
@@ -72,7 +75,14 @@ def maker(ranges: dict[str, Range]) -> Any:
 
 
 def supported() -> bool:
-    """Whether the processor multiplies u8 by s8 into s32 in one step; without that, sums of two products may be cut off at 16 bits."""
+    """Whether the processor multiplies 8-bit integers: with VNNI u8 by s8 into s32 in one step, with AVX2 two products into 16 bits."""
     import torch
 
-    return bool(torch.cpu._is_vnni_supported())
+    return bool(torch.cpu._is_vnni_supported() or torch.cpu._is_avx2_supported())
+
+
+def largest_weight() -> int:
+    """The largest code of a weight that this processor multiplies without cutting off a sum."""
+    import torch
+
+    return _LARGEST if torch.cpu._is_vnni_supported() else _LARGEST_PAIRED

@@ -1,4 +1,6 @@
-"""Which arithmetic scores: float32, bfloat16, 8-bit integers, or ``mixed``: integers for all pairs, and bfloat16 for the best of each topic again."""
+"""Which arithmetic scores: float32, bfloat16, 8-bit integers, or ``mixed``: integers for all pairs, and bfloat16 (float32 on processors without it) for the best of each
+topic again.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +14,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "mixed", "int8")
 TRAINED = ("auto", "fp32", "bf16")
 # Of each topic, scored again by ``mixed``: the ten that measures look at, and two more for what integers misplace there.
 REFINED = 12
-FEW = 48  # candidates of a topic up to which scoring them all in bf16 takes no longer
+FEW = 48  # candidates of a topic up to which scoring them all in floating point takes no longer
 
 
 def resolve_precision(precision: str, device: Any) -> str:
@@ -37,7 +39,7 @@ def _cpu_has_bf16() -> bool:
 
 
 def first_ones(scores: np.ndarray) -> int:
-    """How many of a topic's candidates ``mixed`` scores in bf16."""
+    """How many of a topic's candidates ``mixed`` scores in floating point."""
     return REFINED if len(scores) > FEW else len(scores)
 
 

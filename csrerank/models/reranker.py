@@ -16,7 +16,7 @@ from csrerank.models.calibration import Calibration, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
 from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, find_model, position_limit, quiet_transformers
 from csrerank.models.engine import Engine, state_of
-from csrerank.models.precision import FEW, PRECISIONS, head_in_fp32, refine, resolve_precision
+from csrerank.models.precision import FEW, PRECISIONS, TRAINED, head_in_fp32, refine, resolve_precision
 
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
 Candidate = TypeVar("Candidate")
@@ -240,13 +240,13 @@ class Reranker:
             self._engines.clear()
         if precision not in self._engines:
             made = int8.maker(self._calibrated().ranges) if precision == "int8" else None
-            self._engines[precision] = Engine(self.model, precision != "fp32", self.encoder.uses_types, made)
+            self._engines[precision] = Engine(self.model, self._exact == "bf16", self.encoder.uses_types, made)
         return self._engines[precision]
 
     @property
     def _exact(self) -> str:
-        """The precision of the scores that count most."""
-        return "bf16" if self.settings.precision == "mixed" else self.settings.precision
+        """The precision of the scores that count most, and of what ``int8`` leaves to floating point."""
+        return self.settings.precision if self.settings.precision in TRAINED else resolve_precision("auto", self.device)
 
     @property
     def depth(self) -> int:
@@ -295,13 +295,13 @@ class Reranker:
         able = self._served() and int8.supported()
         if precision in ("int8", "mixed"):
             if not able:
-                raise InputError(f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI); give auto")
+                raise InputError(f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI or AVX2); give auto")
             return precision
         return resolve_precision("auto", self.device)
 
     def take_fastest(self) -> None:
         """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
-        able = self.settings.precision == "bf16" and self._served() and int8.supported() and self.model.config.hidden_size >= int8.WIDE
+        able = self.settings.precision == resolve_precision("auto", self.device) and self._served() and int8.supported() and self.model.config.hidden_size >= int8.WIDE
         if able and self._calibrated().pays:
             self.settings = self.settings._replace(precision="mixed")
 
@@ -312,7 +312,7 @@ class Reranker:
             types = "token_type_ids" in self.tokenizer.model_input_names
 
             def make() -> Calibration:
-                return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer))
+                return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer), resolve_precision("auto", self.device) == "bf16")
 
             self._calibration, self._given = calibration_of(self.fingerprint, make) if current == self._given else make(), current
         return self._calibration
