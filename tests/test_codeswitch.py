@@ -53,12 +53,14 @@ def _composed(strategy: str, probability: float) -> Policy:
     if strategy == "translate":
         chinese = Rule("translate", (("en", 1.0),), probability, source="zh", lexicon="toy")
         return Policy("zh", Side(), Side((chinese, chinese._replace(lexicon="more"))))
+    if strategy == "bilingual":
+        return policy(probability, strategy, ("zh", "ru"))
     rules = policy(probability, strategy.partition("+")[0]).passage.rules
     return Policy("test", Side(), Side(rules + policy(probability, strategy.partition("+")[2]).passage.rules if "+" in strategy else rules))
 
 
 ANY = Lexicons(
-    toy()
+    toy((*LANGS, "zh"))
     | {
         ("toy", "zh", "en"): lexicon("en", {"水": ["water"], "水水": ["waters"], "water": ["wet"]}, "zh"),
         ("more", "zh", "en"): lexicon("en", {"火": ["fire"], "水": ["never"]}, "zh"),
@@ -67,7 +69,7 @@ ANY = Lexicons(
 chinese = st.text(alphabet=st.sampled_from("水火木e1 。\u3099"), max_size=20)
 
 
-@given(texts | chinese, st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 3), st.sampled_from(["multilingual", "titles", "titles+multilingual", "translate"]))
+@given(texts | chinese, st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 3), st.sampled_from(["multilingual", "titles", "titles+multilingual", "translate", "bilingual"]))
 def test_nothing_outside_the_records_changes(text: str, probability: float, epoch: int, strategy: str) -> None:
     """Records lie in order, never overlap, hold what stood there; and the original comes back from them. Whatever the strategy, or several in a row."""
     switched, records = switch(text, "id", _composed(strategy, probability), ANY, 1, epoch)
@@ -204,6 +206,15 @@ def test_bilingual_leaves_an_english_side_alone() -> None:
     given = Lexicons({("open", "en", "de"): TOY.find("toy", "en", "de")})
     assert switch("every old town", "q", built, given, 1, side="query") == ("every old town", [])
     assert {record.lang for number in range(20) for record in switch("every old town", str(number), built, given, 1)[1]} == {"de"}
+
+
+def test_words_of_a_language_without_spaces_touch() -> None:
+    """But for those apart by more than a space, and beside words that stay."""
+    chinese = Lexicons({("toy", "en", "zh"): lexicon("zh", {"water": ["水"], "is": ["是"], "cold": ["冷"]})})
+    text = "Water is cold, cold water is fresh  cold"
+    switched, records = switch(text, "id", policy(1.0, "bilingual", ("zh",)), chinese, 1)
+    assert switched == "水是冷, 冷水是 fresh  冷" and rebuilt(switched, records) == text
+    assert [record.original for record in records] == ["Water", " is", " cold", "cold", " water", " is", "cold"]
 
 
 def test_bilingual_with_several_languages_draws_one_a_text() -> None:

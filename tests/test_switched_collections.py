@@ -61,7 +61,7 @@ def test_recipe(mine: Path) -> None:
     [
         (
             "csrerank/en-qa/train/policy:no.yaml",
-            "no.yaml: no such policy; give a YAML file or one of bl-cs, ml-cs, ml-cs-all, muse, translate-test, wiki-cs, zero-shot",
+            "no.yaml: no such policy; give a YAML file or one of bl-cs, ml-cs, ml-cs-all, ml-cs-texts, muse, translate-test, wiki-cs, zero-shot",
         ),
         ("csrerank/en-qa/train/mlcs", "mlcs: no such policy"),
         ("csrerank/en-qa/train/bl-cs/en-xx", "unknown language 'xx'"),
@@ -210,13 +210,14 @@ def test_ml_cs_on_the_real_lexicons() -> None:
     assert sum(new != old for new, old in changed) > 450
 
 
-def test_ml_cs_all_is_every_language_with_a_dictionary_that_may_be_shipped() -> None:
+@pytest.mark.parametrize("name", ["ml-cs-all", "ml-cs-texts"])
+def test_every_language_with_a_dictionary_that_may_be_shipped(name: str) -> None:
     from csrerank.codeswitch import Policy
     from csrerank.languages import LANGUAGES
     from csrerank.lexicons.catalogue import ALIASES, languages_of
     from csrerank.lexicons.registry import SOURCES
 
-    used = Policy.load("ml-cs-all").lexicons()
+    used = Policy.load(name).lexicons()
     assert {mix for mix, _, _ in used} == {"open"} and {source for _, source, _ in used} == {"en"}
     assert {lang for _, _, lang in used} == languages_of("open") <= set(LANGUAGES)
     licences = {SOURCES[part].licence for part in ALIASES["open"]}
