@@ -26,14 +26,16 @@ Made = Callable[[str, Any, Any], Product]
 class Linear:
     """A product in the precision of its weights: states [tokens, in] to [tokens, out].
 
-    By oneDNN's kernels, with the weights laid out for them: torch's own choice for float32 may be MKL, which is slow on processors that are not Intel's.
+    With AVX-512 by oneDNN's kernels, the weights laid out for them: torch's own choice for float32 may be MKL, which is slow on such processors that are not Intel's. With
+    AVX2 alone torch's own choice is the faster one.
     """
 
     def __init__(self, weight: Any, bias: Any) -> None:
         import torch
 
         self.bias, self.dtype = bias.detach(), weight.dtype
-        self._packed = torch.backends.mkldnn.is_available() and (self.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        wide = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
+        self._packed = wide and (self.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
         with torch.inference_mode(False):
             own = weight.detach().clone()
             self.weight = torch.ops.mkldnn._reorder_linear_weight(own, None) if self._packed else own
