@@ -24,7 +24,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from csrerank.models.precision import REFINED
+from csrerank.models.precision import FEW, REFINED
 
 DATASET = "csrerank/xquad-r/en-de"
 SYSTEMS = (
@@ -126,10 +126,6 @@ def pairs(count: int, k: int, work: Path) -> Topics:
 
 def onnx_int8(model: str, work: Path) -> None:
     """Export the checkpoint and quantise it, by sentence-transformers' own function; done once."""
-    import torch
-
-    # The instruction sets that sentence-transformers has settings for; the settings differ in what each can multiply without cutting off.
-    kind = "avx512_vnni" if torch.cpu._is_vnni_supported() else "avx2"
     if not (Path(model) / "onnx" / "model_int8.onnx").exists():
         script = (
             "import sys\nfrom sentence_transformers import CrossEncoder, export_dynamic_quantized_onnx_model\n"
@@ -138,7 +134,14 @@ def onnx_int8(model: str, work: Path) -> None:
             "import pathlib, shutil\nfolder = pathlib.Path(sys.argv[1]) / 'onnx'\n"
             "found = [path for path in folder.glob('*int8*.onnx')]\nshutil.move(found[0], folder / 'model_int8.onnx') if found[0].name != 'model_int8.onnx' else None\n"
         )
-        subprocess.run([_python("crossencoder:onnx-int8", work), "-c", script, model, kind], check=True)
+        subprocess.run([_python("crossencoder:onnx-int8", work), "-c", script, model, instructions()], check=True)
+
+
+def instructions() -> str:
+    """The set for which sentence-transformers shall quantise: sets differ in what they multiply without cutting off."""
+    import torch
+
+    return "avx512_vnni" if torch.cpu._is_vnni_supported() else "avx2"
 
 
 def machine_rates(model: str, threads: int) -> dict[str, float]:
@@ -202,7 +205,7 @@ def operations(model: str, topics: Topics, skipping: bool) -> float:
 
 
 def has_bf16() -> bool:
-    """Whether ``auto`` would take bf16 here; elsewhere it is emulated, a hundred times slower."""
+    """Whether ``auto`` would take bf16 here; elsewhere it is emulated."""
     import torch
 
     from csrerank.models.precision import resolve_precision
@@ -270,10 +273,10 @@ def _directory(model: str, work: Path) -> str:
     """A copy of the checkpoint's folder, which exports may be added to."""
     import shutil
 
-    from csrerank.models.checkpoint import find_model
+    from csrerank.models.checkpoint import directory_hash, find_model
 
     source = Path(find_model(model))
-    copy = work / "models" / source.name
+    copy = work / "models" / f"{source.name}-{directory_hash(source)[:12]}-{instructions()}"
     if not copy.exists():
         shutil.copytree(source, copy)
     return str(copy)
@@ -282,11 +285,13 @@ def _directory(model: str, work: Path) -> str:
 def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """What is said of a system; differences are from CrossEncoder in fp32, where that was run."""
     precision = str(rounds[0].get("precision", system.partition(":")[2]))
-    arithmetic = {"mixed": "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
+    alone = rounds[0]["k"] <= FEW  # then mixed computes no integers
+    exact_one = "bf16" if "bf16" in rounds[0]["rates"] else "fp32"
+    arithmetic = {"mixed": exact_one if alone else "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
 
     def least(one: dict[str, Any]) -> float:
         """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in bf16 (or fp32) too."""
-        again = REFINED / one["k"] * one["operations"] / one["rates"].get("bf16", one["rates"]["fp32"]) if precision == "mixed" else 0.0
+        again = REFINED / one["k"] * one["operations"] / one["rates"][exact_one] if precision == "mixed" and not alone else 0.0
         return one["operations"] / one["rates"][arithmetic] + again
 
     exact = measured.get("crossencoder:fp32", [])

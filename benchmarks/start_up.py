@@ -3,7 +3,8 @@
     python benchmarks/start_up.py [--topics 10] [--k 100] [--rounds 5] [--model default] [--json FILE]
 
 The run is the first --topics topics of XQuAD-R's English-German track with the German sentences of their --k best English ones. Each round is a process of its own, from
-its start to its end; the model is in the cache already, but for ``--first``, which empties a cache of its own before each round, so that the model is unpacked.
+its start to its end. The model is unpacked and ``--precision auto`` decided already; with ``--first`` each round has an empty cache of its own, so that both are done in it.
+With ``--cold`` the system forgets the contents of Python's environment and of the cache before each round, and reads them from disk again.
 Printed are medians over rounds, in seconds: to the first batch of scores, and whole.
 """
 
@@ -22,17 +23,28 @@ DATASET = "csrerank/xquad-r/en-de"
 TIMED = """
 import atexit, json, sys, time
 from csrerank.cli import run_command
-from csrerank.models import reranker
-forward, first = reranker.Engine.logits, []
-def timed(self, inputs):
-    found = forward(self, inputs)
-    first or first.append(time.time())
-    return found
-reranker.Engine.logits = timed
+from csrerank.models.reranker import Reranker
+computing, first = Reranker._computing, []
+def timed(self, precision):
+    compute = computing(self, precision)
+    def computed(rows):
+        found = compute(rows)
+        first or first.append(time.time())
+        return found
+    return computed
+Reranker._computing = timed
 start = float(sys.argv.pop(1))
 atexit.register(lambda: print(json.dumps(first[0] - start)))
 run_command(sys.argv[1:])
 """
+
+
+def forget(folder: Path) -> None:
+    """Have the system drop what it holds of the files under ``folder``."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def timed(run: Path, model: str, precision: str, cache: Path | None) -> tuple[float, float]:
@@ -69,9 +81,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--model", default="default")
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--first", action="store_true", help="empty the cache before each round")
+    parser.add_argument("--first", action="store_true", help="each round with an empty cache")
+    parser.add_argument("--cold", action="store_true", help="each round with files read from disk")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    from csrerank.cache import cache_folder
     from csrerank.trec import read_run, write_run
 
     with tempfile.TemporaryDirectory() as name:
@@ -83,6 +97,9 @@ def main() -> None:
         timed(run, options.model, options.precision, None)
         rounds = []
         for turn in range(options.rounds):
+            if options.cold:
+                forget(Path(sys.prefix))
+                forget(cache_folder())
             rounds.append(timed(run, options.model, options.precision, folder / f"cache-{turn}" if options.first else None))
     first, all_of_it = (statistics.median(values) for values in zip(*rounds, strict=True))
     print(f"{options.topics} topics x {options.k}: first scores after {first:.1f} s, whole {all_of_it:.1f} s (medians of {options.rounds})")

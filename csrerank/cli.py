@@ -61,7 +61,7 @@ def say(message: str) -> None:
     type=click.Choice(["auto", "fp32", "bf16", "mixed", "int8"]),
     default="auto",
     show_default=True,
-    help="mixed: int8, and the best of each topic again in bf16. auto: mixed where that pays, else bf16 or fp32 (docs/reranking.md).",
+    help="mixed: int8, and the best of each topic again in bf16 (or fp32). auto: mixed where that pays, else bf16 or fp32 (docs/reranking.md).",
 )
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
 @click.option(
@@ -101,8 +101,8 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
         raise InputError("--confidence belongs to --cascade; give that too")
     if given["cascade"] is not None and windows is not None:
         raise InputError("--cascade does not go with --window; leave one out")
-    if given["cascade"] is not None and given["precision"] == "mixed":
-        raise InputError("--cascade does not go with --precision mixed, which is one itself; give auto, bf16 or fp32")
+    if given["cascade"] is not None and given["precision"] in ("mixed", "int8"):
+        raise InputError(f"--cascade does not go with --precision {given['precision']}; give auto, bf16 or fp32")
     cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.95) if given["cascade"] is not None else None
     where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
     target, report = rerank(

@@ -79,10 +79,11 @@ def rerank(
     check_device(device)
     threads = threads or (threads_of(workers) if engine == "ray" else None)
     with _first_stage(run, sources, topics, int(options["k"])) as source, _torch_threads(threads):
+        from csrerank.models.precision import FEW
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
-        if settings.precision == "auto" and not options.get("cascade"):
+        if settings.precision == "auto" and not options.get("cascade") and int(options["k"]) > FEW:
             reranker.take_fastest()
         scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.

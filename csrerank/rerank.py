@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker
 
-SCORING = 2  # raised when the same settings come to give other bits, so that no journal mixes them
+SCORING = 3  # raised when the same settings come to give other bits, so that no journal mixes them
 _PRUNER = 2**32 - 1  # its place among a journal's windows
 _LOOKUP = 4096  # documents asked of a store at once while checking
 
@@ -144,7 +144,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
-    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "calibration", "windows")}
+    scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "arithmetic", "calibration", "windows")}
     return {
         "retrieval": [
             {"name": "first stage"},
@@ -238,7 +238,7 @@ def _fingerprint(
     settings = model.settings
     return {
         "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
-        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "calibration": model.calibration.digest if model.calibration else None, "cascade": list(cascade) if cascade else None, "windows": list(settings.windows) if settings.windows else None,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "arithmetic": model.arithmetic, "calibration": model.calibration.digest if model.calibration else None, "cascade": list(cascade) if cascade else None, "windows": list(settings.windows) if settings.windows else None,
         **place_of(model),
         "scoring": SCORING,
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person

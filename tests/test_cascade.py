@@ -178,6 +178,7 @@ def test_the_command(run: Path, deep: Path, tmp_path: Path, cli: Callable[..., A
         (["--confidence", 0.9], "--confidence belongs to --cascade"),
         (["--cascade", 5, "--window", 20], "--cascade does not go with --window"),
         (["--cascade", 5, "--precision", "mixed"], "--cascade does not go with --precision mixed"),
+        (["--cascade", 5, "--precision", "int8"], "--cascade does not go with --precision int8"),
         (["--cascade", 5, "--confidence", 2], "give a share between 0 and 1"),
         (["--cascade", 5, "--confidence", 0.99], "learns from 250 topics with more than 5 candidates each"),
     ):

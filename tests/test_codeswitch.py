@@ -21,9 +21,9 @@ ENGLISH = ["the", "water", "is", "cold", "in", "every", "old", "town", "and", "I
 LANGS = ("de", "ru", "ar", "nl", "it")
 
 
-def lexicon(target: str, entries: dict[str, list[str]], source: str = "en", name: str = "toy") -> StoredLexicon:
+def lexicon(target: str, entries: dict[str, list[str]], source: str = "en", name: str = "toy", licence: str = "CC0") -> StoredLexicon:
     rows = [Entry(word, text, 1 / (1 + rank)) for word, texts in entries.items() for rank, text in enumerate(texts)]
-    return StoredLexicon.compiled(rows, Source(name, "CC0"), source, target)
+    return StoredLexicon.compiled(rows, Source(name, licence), source, target)
 
 
 def toy(langs: tuple[str, ...] = LANGS) -> dict[tuple[str, str, str], Lexicon]:
@@ -69,7 +69,12 @@ ANY = Lexicons(
 chinese = st.text(alphabet=st.sampled_from("水火木e1 。\u3099"), max_size=20)
 
 
-@given(texts | chinese, st.sampled_from([0.25, 0.5, 1.0]), st.integers(0, 3), st.sampled_from(["multilingual", "titles", "titles+multilingual", "translate", "bilingual"]))
+@given(
+    texts | chinese,
+    st.sampled_from([0.25, 0.5, 1.0]),
+    st.integers(0, 3),
+    st.sampled_from(["multilingual", "titles", "titles+multilingual", "translate", "bilingual"]),
+)
 def test_nothing_outside_the_records_changes(text: str, probability: float, epoch: int, strategy: str) -> None:
     """Records lie in order, never overlap, hold what stood there; and the original comes back from them. Whatever the strategy, or several in a row."""
     switched, records = switch(text, "id", _composed(strategy, probability), ANY, 1, epoch)

@@ -177,6 +177,30 @@ def test_what_cannot_be_honoured_is_said(load: Callable[..., Any], tmp_path: Pat
     assert model.settings.precision in ("bf16", "fp32")  # a model so small is not worth it
 
 
+def test_auto_is_mixed_where_that_pays(load: Callable[..., Any], exact: str, monkeypatch: Any) -> None:
+    """By what the calibration measured: fast enough, near enough, and kept for later runs."""
+    made = int8_calibration()
+    for gain, error, kept in ((1.3, 0.2, True), (1.29, 0.2, True), (1.3, 0.21, True), (1.3, 0.2, False)):
+        monkeypatch.setattr(int8, "WIDE", 1)
+        model = load("auto")
+        made.gain, made.error, made.kept = gain, error, kept
+        model._calibration = made
+        model.take_fastest()
+        assert model.settings.precision == ("mixed" if (gain, error, kept) == (1.3, 0.2, True) else exact)
+
+
+def int8_calibration() -> Any:
+    from csrerank.models.calibration import Calibration
+
+    return Calibration({}, 0.2, 1.3)
+
+
+def test_what_computes_is_told(load: Callable[..., Any], exact: str) -> None:
+    """The journal and Ray's workers go by it."""
+    assert load("fp32").arithmetic == "fp32"
+    assert load("mixed").arithmetic == f"mixed ({exact}, weights to {int8.largest_weight()})"
+
+
 def test_a_model_that_the_engine_does_not_serve(tmp_path: Path) -> None:
     from toy.encoders import build_encoder
 

@@ -133,6 +133,19 @@ def state(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
+def test_lexicons_for_non_commercial_use_take_no_licence(home: Path, encoder: Path, commands: Commands, tmp_path: Path) -> None:
+    from test_codeswitch import lexicon
+
+    lexicon("de", {word: [f"{word}chen"] for word in WORDS}, licence="CC BY-NC 4.0").save(tmp_path / "en-de.lex")
+    policy = (home / "mine.yaml").read_text().replace(f"lexicon: {home}", f"lexicon: {tmp_path}")
+    (tmp_path / "other.yaml").write_text(policy)
+    dataset = f"csrerank/msmarco/train/policy:{tmp_path / 'other.yaml'}"
+    commands.start(*arguments(home, encoder, tmp_path / "model", "--dataset", dataset, "--licence", "apache-2.0"))
+    code, said = commands.end()
+    assert code == 2 and f"--licence apache-2.0: {dataset} switches by lexicons for non-commercial use; leave --licence out" in said, said
+    assert not (tmp_path / "model").exists()
+
+
 def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
     """A directory that transformers and the re-ranker load, with curves, a record, and a card of what happened; nothing else."""
     import torch

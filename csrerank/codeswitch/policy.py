@@ -74,7 +74,15 @@ class Policy:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of what the policy does; name and prose are no part of it."""
-        return blake2b(json.dumps([self.query.plain(), self.passage.plain()], sort_keys=True).encode(), digest_size=16).hexdigest()
+        does: list[Any] = [self.query.plain(), self.passage.plain()]
+        # What csrerank 0.1 wrote with spaces is another text.
+        if any(
+            rule.strategy == "bilingual" and UNSPACED.intersection(lang for lang, _ in rule.languages)
+            for side in (self.query, self.passage)
+            for rule in side.rules
+        ):
+            does.append("words without spaces touch")
+        return blake2b(json.dumps(does, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def lexicons(self) -> list[tuple[str, str, str]]:
         """(mix, source language, target language) of every lexicon that the policy needs."""

@@ -153,7 +153,7 @@ def bootstrap_p(sums: Floats, sizes: Floats, samples: Resamples) -> Floats:
     """Two-sided p-values [rows] of the bootstrap test: how often the t statistic of a sample shifted to a mean of 0 is at least as far from 0 as the t
     statistic found (Sakai 2006); p = (k + 1) / (draws + 1).
 
-    Unstudentised means, as in Smucker et al. (2007), reject a true null too often over few clusters: 6 % over 48, 9 % over 15, in place of 5 (docs/statistics.md).
+    Unstudentised means, as in Smucker et al. (2007), reject a true null too often over few clusters.
     """
     mean, residuals = _residuals(sums, sizes)
     se = np.sqrt((residuals**2).sum(axis=1) * len(sizes) / (len(sizes) - 1)) / sizes.sum()

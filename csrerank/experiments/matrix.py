@@ -10,6 +10,7 @@ from csrerank.experiments.candidates import depth, qrels_hash, scored, texts_has
 from csrerank.experiments.layout import CELL, KEPT, Cell, Layout, scores_of, short_hash, write_scores
 from csrerank.experiments.scale import Scale
 from csrerank.metadata import read_sidecar, sidecar, write_sidecar
+from csrerank.rerank import SCORING
 from csrerank.trec import TopicRun, read_run, write_run
 
 
@@ -62,9 +63,17 @@ class Ranker:
         write_run(run, (TopicRun(ranking.topic, ranking.docs[:KEPT], ranking.scores[:KEPT]) for ranking in rankings), cell.system.slug)
         write_scores(scores_of(run), scored(rankings, cell.track.dataset, self._scale))
         # The sidecar comes last: it is what says that the cell is whole.
-        write_sidecar(run, {**(read_sidecar(work) or {}), "kept": {"documents a topic": KEPT}, CELL: dict(inputs)})
+        write_sidecar(run, {**(read_sidecar(work) or {}), "kept": {"documents a topic": KEPT}, **self._training(), CELL: dict(inputs)})
         for path in (work, sidecar(work)):
             path.unlink()
+
+    def _training(self) -> dict[str, Any]:
+        """What the model was trained from, where it says so: the weights themselves may not be kept."""
+        path = self._directory / "training.json"
+        if not path.exists():
+            return {}
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {"training": {name: told[name] for name in ("made from", "steps", "kept step") if name in told}}
 
     @cached_property
     def _model_hash(self) -> str:
@@ -103,6 +112,7 @@ class Ranker:
             "texts sha256": texts_hash(dataset, candidates, candidates_hash),
             "qrels sha256": qrels_hash(cell.track.dataset, self._scale.topics),
             "k": depth(self._layout, self._scale),
+            "scoring": SCORING,
             "max length": self._scale.max_length,
             "precision": self._precision(),
             "versions": versions_of("csrerank", "torch", "transformers", "tokenizers"),

@@ -23,7 +23,7 @@ _START = 180.0  # seconds in which a first worker must be ready
 class Spec(NamedTuple):
     """What a worker loads, and what it has to find there: settings are resolved, and int8's ranges and what prunes come along, so that all score alike.
 
-    ``fingerprint`` is the checkpoint's; ``place`` what the journal goes by of a machine.
+    ``fingerprint`` is the checkpoint's; ``place`` what the journal goes by of a machine, and ``arithmetic`` what it computes in.
     """
 
     name: str
@@ -34,12 +34,13 @@ class Spec(NamedTuple):
     threads: int
     fingerprint: str
     place: dict[str, Any]
+    arithmetic: str
 
     @classmethod
     def of(cls, name: str, model: "Reranker", threads: int) -> "Spec":
         """The spec of a model that is loaded here under ``name``."""
         place = place_of(model)
-        return cls(name, model.settings, str(model.device), model.calibration, model.pruner, threads, model.fingerprint, place)
+        return cls(name, model.settings, str(model.device), model.calibration, model.pruner, threads, model.fingerprint, place, model.arithmetic)
 
 
 class Worker:
@@ -78,6 +79,8 @@ def _loaded(spec: Spec) -> "Reranker":
     model.pruner = spec.pruner
     if model.fingerprint != spec.fingerprint:
         raise InputError(f"{spec.name}: another checkpoint has this name here; give a name or folder that is the same on all machines")
+    if model.arithmetic != spec.arithmetic:
+        raise InputError(f"computes in {model.arithmetic}, where the command does in {spec.arithmetic}; take machines that are alike")
     if (mine := place_of(model)) != spec.place:
         differs = next(key for key in mine if mine[key] != spec.place[key])
         raise InputError(f"{differs} {mine[differs]}, where the command has {spec.place[differs]}; take machines that are alike")

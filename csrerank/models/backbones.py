@@ -33,7 +33,7 @@ def load_backbone(
     kept for the first token, for which it was trained, and fresh for the mean. ``config.csrerank`` says what was done.
 
     :param layers: the encoder layers to keep, in rising order; all by default. A mean layer that a checkpoint of ours ends with counts as head, not as encoder.
-    :param dropout: of hidden states and in the head; attention has none, because it rules out the fused attention kernel (seven times slower on a CPU).
+    :param dropout: of hidden states and in the head; attention has none, because it rules out the fused attention kernel.
     :raises InputError: for a checkpoint that cannot be found or loaded, one of another family, a decoder, pickled weights, missing or misshapen weights, a
         tokenizer that lacks the padding token or does not fit, layers that the encoder lacks, an unknown pooling.
     """

@@ -13,7 +13,7 @@ from csrerank.cache import cache_folder
 from csrerank.errors import InputError
 from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.engine import Engine, Linear, Product
-from csrerank.models.int8 import Range, maker
+from csrerank.models.int8 import Range, largest_weight, maker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,13 +113,14 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
     return Calibration(kept, float(error.nan_to_num(torch.inf)), min(times[0]) / min(times[1]))
 
 
-def calibration_of(fingerprint: str, make: Callable[[], Calibration]) -> Calibration:
-    """The calibration of the checkpoint with this fingerprint on a machine of this kind: from the cache, or made and, where the cache can be written, kept there (``kept``
-    says so).
+def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]) -> Calibration:
+    """The calibration of the checkpoint with this fingerprint on a machine of this kind, with as many threads as now, beside ``bf16`` or float32: from the cache, or made and,
+    where the cache can be written, kept there (``kept`` says so).
     """
     import torch
 
-    machine = hashlib.sha256(f"{VERSION} {torch.__version__} {_processor()} {os.cpu_count()}".encode()).hexdigest()
+    arithmetic = f"{torch.backends.cpu.get_cpu_capability()} {largest_weight()} {bf16} {torch.get_num_threads()}"
+    machine = hashlib.sha256(f"{VERSION} {torch.__version__} {_processor()} {os.cpu_count()} {arithmetic}".encode()).hexdigest()
     path = cache_folder() / "int8" / f"{fingerprint[:24]}-{machine[:12]}.safetensors"
     if (found := _loaded(path)) is not None:
         return found

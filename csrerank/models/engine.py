@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from csrerank.models.batching import Encoded
+from csrerank.models.precision import cpu_has_bf16
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 # Rows are filled up to a multiple: oneDNN makes code for each number of rows that it meets, which takes longer than the rows.
@@ -35,7 +36,7 @@ class Linear:
 
         self.bias, self.dtype = bias.detach(), weight.dtype
         wide = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-        self._packed = wide and (self.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        self._packed = wide and (self.dtype == torch.float32 or cpu_has_bf16())
         with torch.inference_mode(False):
             own = weight.detach().clone()
             self.weight = torch.ops.mkldnn._reorder_linear_weight(own, None) if self._packed else own

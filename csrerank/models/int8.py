@@ -9,6 +9,7 @@ float32. Sums are exact (s32); what is lost is lost in rounding states and weigh
 from typing import Any, NamedTuple
 
 from csrerank.models.engine import Product
+from csrerank.models.precision import cpu_has_bf16
 
 BALANCE = 0.8  # of a channel's range is taken from its states and given to its weights
 APART = 8  # channels of the feed-forward part's inner states
@@ -50,7 +51,7 @@ class Coded:
         largest = largest_weight()
         steps = scaled.abs().amax(1).clamp_min(1e-8) / largest
         codes = (scaled / steps[:, None]).round().clamp(-largest, largest).to(torch.int8)
-        self._kind = torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+        self._kind = torch.bfloat16 if cpu_has_bf16() else torch.float32
         self._weight = torch.ops.onednn.qlinear_prepack(codes, None)
         self._steps, self._zeros, self._bias = steps, torch.zeros(len(steps), dtype=torch.int64), bias
 
@@ -78,7 +79,7 @@ def supported() -> bool:
     """Whether the processor multiplies 8-bit integers: with VNNI u8 by s8 into s32 in one step, with AVX2 two products into 16 bits."""
     import torch
 
-    return bool(torch.cpu._is_vnni_supported() or torch.cpu._is_avx2_supported())
+    return torch.backends.mkldnn.is_available() and bool(torch.cpu._is_vnni_supported() or torch.cpu._is_avx2_supported())
 
 
 def largest_weight() -> int:

@@ -4,7 +4,7 @@ A packed folder holds ``manifest.json``, ``model.safetensors`` (weights encoded 
 files as they are. The encoding of each tensor NAME stands in the safetensors metadata under ``csrerank``:
 
 - ``fp32``: NAME as it is; everything that is not a matrix of at least 2 x 2.
-- ``fp16``: NAME float16; position embeddings (int8 would move scores about 60 times as far, to save 0.2 MB).
+- ``fp16``: NAME float16; position embeddings (int8 would move scores much farther, to save 0.2 MB).
 - ``int8``: NAME int8 [rows, columns] and NAME:scale float32 [rows]; w = code x scale, symmetric.
 - ``q4``: NAME uint8 [rows, columns / 2] and NAME:scale float16 [rows, columns / 32]; Q4_0 blocks of 32 along the row as ``models.e5``
   reads them: low nibble of byte j is weight j, high nibble weight j + 16, w = (nibble - 8) x scale. Only where that is exact.

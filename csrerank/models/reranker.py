@@ -244,6 +244,12 @@ class Reranker:
         return self._engines[precision]
 
     @property
+    def arithmetic(self) -> str:
+        """What computes: the precision, and for ``mixed`` and ``int8`` the floating-point one beside the integers, and the largest code of a weight."""
+        precision = self.settings.precision
+        return precision if precision in TRAINED else f"{precision} ({self._exact}, weights to {int8.largest_weight()})"
+
+    @property
     def _exact(self) -> str:
         """The precision of the scores that count most, and of what ``int8`` leaves to floating point."""
         return self.settings.precision if self.settings.precision in TRAINED else resolve_precision("auto", self.device)
@@ -295,13 +301,20 @@ class Reranker:
         able = self._served() and int8.supported()
         if precision in ("int8", "mixed"):
             if not able:
-                raise InputError(f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI or AVX2); give auto")
+                raise InputError(
+                    f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI or AVX2); give auto"
+                )
             return precision
         return resolve_precision("auto", self.device)
 
     def take_fastest(self) -> None:
         """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
-        able = self.settings.precision == resolve_precision("auto", self.device) and self._served() and int8.supported() and self.model.config.hidden_size >= int8.WIDE
+        able = (
+            self.settings.precision == resolve_precision("auto", self.device)
+            and self._served()
+            and int8.supported()
+            and self.model.config.hidden_size >= int8.WIDE
+        )
         if able and self._calibrated().pays:
             self.settings = self.settings._replace(precision="mixed")
 
@@ -309,12 +322,12 @@ class Reranker:
         """The calibration of int8: given, kept in the cache for a checkpoint as it was loaded, or made for weights that are in memory only."""
         current = state_of(self.model)
         if self._calibration is None or current != self._given:
-            types = "token_type_ids" in self.tokenizer.model_input_names
+            types, bf16 = "token_type_ids" in self.tokenizer.model_input_names, self._exact == "bf16"
 
             def make() -> Calibration:
-                return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer), resolve_precision("auto", self.device) == "bf16")
+                return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer), bf16)
 
-            self._calibration, self._given = calibration_of(self.fingerprint, make) if current == self._given else make(), current
+            self._calibration, self._given = calibration_of(self.fingerprint, bf16, make) if current == self._given else make(), current
         return self._calibration
 
     def _padded_logits(self, rows: list[Encoded], precision: str = "fp32") -> Any:

@@ -12,7 +12,7 @@ from csrerank.codeswitch import Lexicons, Policy
 from csrerank.errors import InputError
 from csrerank.switching.sources import Source, opened
 
-FORMAT = 1  # of the folder; raised when the same settings would give other bytes
+FORMAT = 2  # of the folder; raised when the same settings would give other bytes
 SIDES = {"queries": "query", "docs": "passage"}  # the parts that are switched, in the order in which they are written
 PARTS = ("docs", "queries", "qrels", "docpairs")
 SHARD_SIZE = 20_000

@@ -136,7 +136,7 @@ class Collection:
             self.base,
             method,
             str(depth),
-            str(self._dataset.docs_count()),
+            _documents_digest(self.base),
             _digest(self.topics.items()),
             str(known.get("pyserini")),
             str(known.get("csrerank")),

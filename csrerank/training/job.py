@@ -101,8 +101,9 @@ def train(
     arguments = trainer.arguments(output, settings, bool(inputs.validation), quiet, loaders)
     with arguments.main_process_first(local=False, desc="first-stage runs and lexicons"):
         collection = _collection(dataset_id, settings, inputs, quiet)
-        for name in collection.policy.lexicons():
-            collection.lexicons.find(*name)
+        lexicons = [collection.lexicons.find(*name) for name in collection.policy.lexicons()]
+        if licence != "other" and not record.is_commercial(source.licence for lexicon in lexicons for source in lexicon.sources):
+            raise InputError(f"--licence {licence}: {dataset_id} switches by lexicons for non-commercial use; leave --licence out, or take other lexicons")
         topics = chosen(collection.relevant, settings.topics)
         wanted = order(topics, settings.epochs, settings.seed)
         if len(wanted) < settings.batch:

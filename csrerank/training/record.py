@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -86,6 +86,11 @@ def publish(work: Path, output: Path) -> None:
     shutil.rmtree(output / CHECKPOINTS)
 
 
+def is_commercial(licences: Iterable[str]) -> bool:
+    """Whether none of these licences is for non-commercial use alone."""
+    return not any("NC" in licence.replace("-", " ").split() for licence in licences)
+
+
 def write_record(folder: Path, base: str | Path, training: Training) -> None:
     """Write ``training.json`` and ``README.md`` into ``folder``."""
     collection, result, happened = training.collection, training.result, dict(training.happened)
@@ -107,7 +112,7 @@ def write_record(folder: Path, base: str | Path, training: Training) -> None:
     }
     with atomic(folder / "training.json") as stream:
         stream.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
-    commercial = not any("NC" in licence.replace("-", " ").split() for licence in content["licences of the lexicons"])
+    commercial = is_commercial(content["licences of the lexicons"])
     write_card(
         folder,
         base=str(base) if training.made_from["base"] == str(base) else None,  # a directory is named by its hash, which the hub does not know
