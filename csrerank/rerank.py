@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from csrerank.models.reranker import Reranker
 
 SCORING = 3  # raised when the same settings come to give other bits, so that no journal mixes them
-_PRUNER = 2**32 - 1  # its place among a journal's windows
+_PRUNER = 2**32 - 1  # its place among a journal's windows, and downwards from it those of the topics that it is learnt from
 _LOOKUP = 4096  # documents asked of a store at once while checking
 
 
@@ -259,10 +259,17 @@ def _pruner(
     """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough."""
     from tqdm import tqdm
 
-    if (packed_pruner := journal.windows.pop(_PRUNER, None)) is not None:
-        return Pruner.unpacked(packed_pruner)
     top, confidence = cascade
     needed = topics_needed(confidence)
+
+    def taken() -> Pruner:
+        pruner = Pruner.unpacked(journal.windows[_PRUNER])
+        for number in range(_PRUNER - needed, _PRUNER + 1):
+            journal.windows.pop(number, None)  # they are no windows of the run
+        return pruner
+
+    if _PRUNER in journal.windows:
+        return taken()
 
     def by_topic() -> Iterator[tuple[str, list[Pair]]]:
         for _, topic in groupby(_pairs(read_run(source), plan, k), lambda pair: pair.place):
@@ -277,10 +284,17 @@ def _pruner(
             texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
             sample.append((topics.texts[topic], [texts[pair.doc] for pair in pairs]))
     total = sum(len(passages) for _, passages in sample)
+
+    def score(place: int) -> np.ndarray:
+        number = _PRUNER - 1 - place
+        if number not in journal.windows:
+            journal.add(number, model.score(*sample[place]))
+        return journal.windows[number]
+
     with tqdm(total=total, unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
-        pruner = fitted(model, sample, top, confidence, bar.update)
+        pruner = fitted(model, sample, top, confidence, bar.update, score)
     journal.add(_PRUNER, pruner.packed())
-    return Pruner.unpacked(journal.windows.pop(_PRUNER))
+    return taken()
 
 
 def _score(

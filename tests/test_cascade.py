@@ -193,16 +193,54 @@ class Stop(BaseException):
     """Ends a job as a kill would, as far as its files go."""
 
 
-def test_a_stopped_job_goes_on_with_what_it_learnt(run: Path, deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from csrerank import rerank, windows
+@pytest.fixture
+def job(run: Path, deep: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Re-ranks the run with the deep model in small windows; ``job.model`` is that model."""
+    from csrerank import rerank
     from csrerank.collections.texts import FileDocuments, file_topics
     from csrerank.models.reranker import Reranker, Settings
 
     model = Reranker.load(deep, Settings(96, 30, precision="fp32"), "cpu")
 
-    def job(output: str, **options: Any) -> rerank.Report:
+    def start(output: str, **options: Any) -> rerank.Report:
         topics, documents = file_topics(run.with_name("topics.tsv")), FileDocuments(run.with_name("docs.tsv"), tmp_path)
         return rerank.rerank_run(run, tmp_path / output, topics, documents, model, window=200, quiet=True, **options)
+
+    start.model = model  # type: ignore[attr-defined]
+    return start
+
+
+def test_a_job_stopped_while_it_learns_scores_no_topic_again(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+    score = job.model.score
+
+    def stopping(query: str, passages: list[str]) -> Any:
+        if len(asked) == 7:
+            raise Stop
+        asked.append((query, *passages))
+        return score(query, passages)
+
+    def noting(query: str, passages: list[str]) -> Any:
+        asked.append((query, *passages))
+        return score(query, passages)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(job.model, "score", stopping)
+        with pytest.raises(Stop):
+            job("out.trec", cascade=(4, 0.8))
+    with monkeypatch.context() as patches:
+        patches.setattr(job.model, "score", noting)
+        job("out.trec", cascade=(4, 0.8))
+    once, asked = asked, []
+    with monkeypatch.context() as patches:
+        patches.setattr(job.model, "score", noting)
+        job("whole.trec", cascade=(4, 0.8))
+    assert len(asked) > 7 and once == asked
+    assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
+
+
+def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank import rerank, windows
 
     whole = job("whole.trec", cascade=(4, 0.8))
     calls = 0
@@ -219,7 +257,7 @@ def test_a_stopped_job_goes_on_with_what_it_learnt(run: Path, deep: Path, tmp_pa
         patches.setattr(windows, "score_window", stopping)
         with pytest.raises(Stop):
             job("out.trec", cascade=(4, 0.8))
-    assert model.pruner is None and (tmp_path / "out.trec.journal").exists()
+    assert job.model.pruner is None and (tmp_path / "out.trec.journal").exists()
     with pytest.raises(InputError, match="left by a job with another cascade"):
         job("out.trec")
     with monkeypatch.context() as patches:

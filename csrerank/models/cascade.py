@@ -7,7 +7,7 @@ and lost is measured on a third part of the topics, which nothing was fitted on.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -71,9 +71,11 @@ def _calibrating(confidence: float) -> int:
     return _SLACK * math.ceil(1 / (1 - confidence) - 1e-9)
 
 
-def fitted(model: "Reranker", topics: Sequence[tuple[str, Sequence[str]]], k: int, confidence: float, advance: Any = None) -> Pruner:
+def fitted(
+    model: "Reranker", topics: Sequence[tuple[str, Sequence[str]]], k: int, confidence: float, advance: Any = None, score: Callable[[int], np.ndarray] | None = None
+) -> Pruner:  # fmt: skip
     """Learn to prune for the top ``k`` from ``topics_needed`` topics, each with more than ``k`` passages, which are all scored by the whole model; ``advance`` is told of
-    scored pairs.
+    scored pairs. ``score`` gives the whole model's scores of a topic by its place, for who keeps them.
 
     Raises ``InputError`` for other numbers, and a model without the layers.
     """
@@ -85,8 +87,8 @@ def fitted(model: "Reranker", topics: Sequence[tuple[str, Sequence[str]]], k: in
     if not layers:
         raise InputError("--cascade: needs a model of BERT's kin with four layers or more, on a CPU; leave it out")
     means, exact = [], []
-    for query, passages in topics:
-        exact.append(model.score(query, passages).astype(np.float64))
+    for place, (query, passages) in enumerate(topics):
+        exact.append((score(place) if score is not None else model.score(query, passages)).astype(np.float64))
         means.append(model.means([query] * len(passages), passages, layers))
         if advance is not None:
             advance(len(passages))
