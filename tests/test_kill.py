@@ -245,6 +245,7 @@ class StandIn:
 
     fingerprint = "a stand-in"
     calibration = pruner = None
+    arithmetic = "fp32"
 
     def __init__(self, before: Callable[[int], object] = lambda call: None) -> None:
         import torch
