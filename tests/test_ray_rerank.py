@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import psutil
 import pytest
 
 from csrerank.errors import InputError
+from csrerank.integrations import ray_rerank
+from csrerank.integrations.ray import imported
 from csrerank.windows import Scored, Work
 
-ray = pytest.importorskip("ray")
-from csrerank.integrations import ray_rerank  # noqa: E402 - imports ray's module
+if find_spec("ray") is None:
+    pytest.skip("Ray is not installed", allow_module_level=True)
+ray = imported()
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # as the workers have it
 DEMO = "csrerank/demo/en-de"
