@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # each processor has a worker, and threads would wait for each other; torch reads this when it is imported
 # ir_datasets reads its home when it is imported, which test modules do: so this comes before any fixture.
 _SESSION = Path(tempfile.mkdtemp(prefix="csrerank-tests-"))
 REAL_DOWNLOADS = Path(__file__).parents[2] / "shared" / "data" / "downloads"
