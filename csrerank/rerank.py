@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from itertools import groupby, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,17 +16,17 @@ from csrerank.errors import InputError
 from csrerank.files import check_writable, is_stream, packed, put_lines, target_name
 from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar
-from csrerank.models.cascade import TESTED, Pruner, fitted, topics_needed
+from csrerank.models.cascade import TESTED
+from csrerank.plan import Plan, pairs_of, planned
+from csrerank.pruning import pruner_of
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
-from csrerank.windows import WINDOW, Engine, Pair, Work, here, place_of, windows
+from csrerank.windows import WINDOW, Engine, Work, here, place_of, windows
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker
 
 SCORING = 3  # raised when the same settings come to give other bits, so that no journal mixes them
-_PRUNER = 2**32 - 1  # its place among a journal's windows, and downwards from it those of the topics that it is learnt from
-_LOOKUP = 4096  # documents asked of a store at once while checking
 
 
 class Report(NamedTuple):
@@ -65,19 +64,6 @@ class Report(NamedTuple):
         return "; ".join(parts)
 
 
-class Plan(NamedTuple):
-    """What a pass over the run found: its topics in order, the pairs to score, documents below k, the missing documents and topics (to be skipped), and
-    SHA-256 of the texts to be scored, so that a journal is never taken for other texts under the same name."""
-
-    topics: list[str]
-    pairs: int
-    below: int
-    missing: frozenset[str]
-    skipped: int
-    skipped_topics: int
-    texts: str
-
-
 def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
     data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW, engine: Callable[[], Engine] | None = None,
@@ -95,12 +81,12 @@ def rerank_run(
     check_request(output, k, tag)
     kept = not is_stream(output)
     with _seekable(run) as source:
-        plan = _plan(source, run, topics, documents, k, missing)
+        plan = planned(source, run, topics, documents, k, missing)
         settings = _fingerprint(source, plan, topics, documents, model, k, missing, window, cascade)
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
-            model.pruner = _pruner(source, plan, topics, documents, model, k, cascade, journal, quiet) if cascade is not None else None
+            model.pruner = pruner_of(source, plan, topics, documents, model, k, cascade, journal, quiet) if cascade is not None else None
             resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet)
             lines = _reranked(read_run(source), plan, journal, k)
             if kept:
@@ -179,55 +165,6 @@ def _seekable(run: str | Path) -> Iterator[str | Path]:
             raise InputError(str(error).replace(str(copy), "standard input")) from None
 
 
-def _plan(source: str | Path, shown: str | Path, topics: "Topics", documents: "Documents", k: int, missing: str) -> Plan:
-    """Check that every topic and every document of the run has a text; the run itself is validated by reading it whole."""
-    order: list[str] = []
-    without: set[str] = set()
-    lacking: list[str] = []
-    pairs = below = skipped = 0
-    digest = hashlib.sha256()
-    name = "standard input" if shown == "-" else shown
-
-    def asked() -> Iterator[tuple[str, bool]]:
-        nonlocal skipped
-        for ranking in read_run(source):
-            if ranking.topic not in topics.texts:
-                lacking.append(ranking.topic)
-                skipped += len(ranking.docs)
-                continue
-            order.append(ranking.topic)
-            digest.update(f"{ranking.topic}\0{topics.texts[ranking.topic]}\0".encode())
-            yield from ((doc, place < k) for place, doc in enumerate(ranking.docs))
-
-    stream = asked()
-    while rows := list(islice(stream, _LOOKUP)):
-        found = documents.texts(list(dict.fromkeys(doc for doc, _ in rows)))
-        for doc, scored in rows:
-            if doc not in found:
-                without.add(doc)
-                skipped += 1
-            elif scored:
-                pairs += 1
-                digest.update(f"{doc}\0{found[doc]}\0".encode())
-            else:
-                below += 1
-    if missing != "skip" and lacking:
-        raise InputError(
-            f"{name}: topic {lacking[0]!r}{_others(len(lacking))} has no text in the topics given; check that run and topics belong together, or give --missing skip"
-        )
-    if missing != "skip" and without:
-        raise InputError(
-            f"{name}: document {min(without)!r}{_others(len(without))} is not in the collection; check that run and collection belong together, or give --missing skip"
-        )
-    if not pairs:
-        raise InputError(f"{name}: nothing to re-rank: no topic and document of the run has a text; check that run and collection belong together")
-    return Plan(order, pairs, below, frozenset(without), skipped, len(lacking), digest.hexdigest())
-
-
-def _others(count: int) -> str:
-    return f" (and {count - 1} more)" if count > 1 else ""
-
-
 def _fingerprint(
     source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", model: "Reranker", k: int, missing: str, window: int,
     cascade: tuple[int, float] | None,
@@ -245,58 +182,6 @@ def _fingerprint(
     }  # fmt: skip
 
 
-def _pruner(
-    source: str | Path,
-    plan: Plan,
-    topics: "Topics",
-    documents: "Documents",
-    model: "Reranker",
-    k: int,
-    cascade: tuple[int, float],
-    journal: Journal,
-    quiet: bool,
-) -> Pruner:
-    """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough."""
-    from tqdm import tqdm
-
-    top, confidence = cascade
-    needed = topics_needed(confidence)
-
-    def taken() -> Pruner:
-        pruner = Pruner.unpacked(journal.windows[_PRUNER])
-        for number in range(_PRUNER - needed, _PRUNER + 1):
-            journal.windows.pop(number, None)  # they are no windows of the run
-        return pruner
-
-    if _PRUNER in journal.windows:
-        return taken()
-
-    def by_topic() -> Iterator[tuple[str, list[Pair]]]:
-        for _, topic in groupby(_pairs(read_run(source), plan, k), lambda pair: pair.place):
-            pairs = list(topic)
-            if len(pairs) > top:
-                yield pairs[0].topic, pairs
-
-    chosen = set(sorted((topic for topic, _ in by_topic()), key=lambda topic: hashlib.sha256(topic.encode()).digest())[:needed])
-    sample: list[tuple[str, list[str]]] = []
-    for topic, pairs in by_topic():
-        if topic in chosen:
-            texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
-            sample.append((topics.texts[topic], [texts[pair.doc] for pair in pairs]))
-    total = sum(len(passages) for _, passages in sample)
-
-    def score(place: int) -> np.ndarray:
-        number = _PRUNER - 1 - place
-        if number not in journal.windows:
-            journal.add(number, model.score(*sample[place]))
-        return journal.windows[number]
-
-    with tqdm(total=total, unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
-        pruner = fitted(model, sample, top, confidence, bar.update, score)
-    journal.add(_PRUNER, pruner.packed())
-    return taken()
-
-
 def _score(
     source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", engine: Engine, k: int, journal: Journal, window: int, quiet: bool
 ) -> tuple[int, int]:
@@ -307,7 +192,7 @@ def _score(
     known = set(journal.windows)
 
     def work() -> Iterator[Work]:
-        for number, pairs in enumerate(windows(_pairs(read_run(source), plan, k), window)):
+        for number, pairs in enumerate(windows(pairs_of(read_run(source), plan, k), window)):
             if number not in known:
                 texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
                 yield Work(number, [pair.place for pair in pairs], [topics.texts[pair.topic] for pair in pairs], [texts[pair.doc] for pair in pairs])
@@ -321,17 +206,6 @@ def _score(
             journal.add(scored.number, scored.scores, scored.passages_cut)
             halvings += scored.budget_halvings
     return resumed, halvings
-
-
-def _pairs(rankings: Iterable[TopicRun], plan: Plan, k: int) -> Iterator[Pair]:
-    kept = set(plan.topics)
-    return (
-        Pair(place, ranking.topic, doc)
-        for place, ranking in enumerate(rankings)
-        if ranking.topic in kept
-        for doc in ranking.docs[:k]
-        if doc not in plan.missing
-    )
 
 
 def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int) -> Iterator[TopicRun]:

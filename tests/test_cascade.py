@@ -240,7 +240,7 @@ def test_a_job_stopped_while_it_learns_scores_no_topic_again(job: Any, tmp_path:
 
 
 def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from csrerank import rerank, windows
+    from csrerank import pruning, windows
 
     whole = job("whole.trec", cascade=(4, 0.8))
     calls = 0
@@ -261,7 +261,7 @@ def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, mon
     with pytest.raises(InputError, match="left by a job with another cascade"):
         job("out.trec")
     with monkeypatch.context() as patches:
-        patches.setattr(rerank, "fitted", lambda *_: pytest.fail("it has learnt that already"))
+        patches.setattr(pruning, "fitted", lambda *_: pytest.fail("it has learnt that already"))
         report = job("out.trec", cascade=(4, 0.8))
     assert report.resumed and report.cascade == whole.cascade
     assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()

@@ -1,0 +1,74 @@
+"""What prunes a job with a cascade: learnt from some of its own topics, and kept in its journal, so that a stopped job goes on with it."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from csrerank.journal import Journal
+from csrerank.models.cascade import Pruner, fitted, topics_needed
+from csrerank.plan import Plan, pairs_of
+from csrerank.trec import read_run
+from csrerank.windows import Pair
+
+if TYPE_CHECKING:
+    from csrerank.collections.texts import Documents, Topics
+    from csrerank.models.reranker import Reranker
+
+_PRUNER = 2**32 - 1  # its place among a journal's windows, and downwards from it those of the topics that it is learnt from
+
+
+def pruner_of(
+    source: str | Path,
+    plan: Plan,
+    topics: "Topics",
+    documents: "Documents",
+    model: "Reranker",
+    k: int,
+    cascade: tuple[int, float],
+    journal: Journal,
+    quiet: bool,
+) -> Pruner:
+    """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough."""
+    from tqdm import tqdm
+
+    top, confidence = cascade
+    needed = topics_needed(confidence)
+
+    def taken() -> Pruner:
+        pruner = Pruner.unpacked(journal.windows[_PRUNER])
+        for number in range(_PRUNER - needed, _PRUNER + 1):
+            journal.windows.pop(number, None)  # they are no windows of the run
+        return pruner
+
+    if _PRUNER in journal.windows:
+        return taken()
+
+    def by_topic() -> Iterator[tuple[str, list[Pair]]]:
+        for _, topic in groupby(pairs_of(read_run(source), plan, k), lambda pair: pair.place):
+            pairs = list(topic)
+            if len(pairs) > top:
+                yield pairs[0].topic, pairs
+
+    chosen = set(sorted((topic for topic, _ in by_topic()), key=lambda topic: hashlib.sha256(topic.encode()).digest())[:needed])
+    sample: list[tuple[str, list[str]]] = []
+    for topic, pairs in by_topic():
+        if topic in chosen:
+            texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
+            sample.append((topics.texts[topic], [texts[pair.doc] for pair in pairs]))
+    total = sum(len(passages) for _, passages in sample)
+
+    def score(place: int) -> np.ndarray:
+        number = _PRUNER - 1 - place
+        if number not in journal.windows:
+            journal.add(number, model.score(*sample[place]))
+        return journal.windows[number]
+
+    with tqdm(total=total, unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
+        pruner = fitted(model, sample, top, confidence, bar.update, score)
+    journal.add(_PRUNER, pruner.packed())
+    return taken()
