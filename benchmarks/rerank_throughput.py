@@ -144,23 +144,29 @@ def instructions() -> str:
     return "avx512_vnni" if torch.cpu._is_vnni_supported() else "avx2"
 
 
+def shapes(model: str) -> list[tuple[int, int]]:
+    """Of the model's products: columns in and out."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model)
+    hidden, inner = config.hidden_size, config.intermediate_size
+    return [(hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)]
+
+
 def machine_rates(model: str, threads: int) -> dict[str, float]:
     """Operations a second of matrix products in the model's shapes, 2,048 rows: by precision, the shapes weighed by their work, the faster kernel of each."""
     import torch
-    from transformers import AutoConfig
 
     from csrerank.models.engine import Linear
     from csrerank.models.int8 import largest_weight
 
     torch.set_num_threads(threads)
     plain = torch.bfloat16 if has_bf16() else torch.float32
-    config = AutoConfig.from_pretrained(model)
-    hidden, inner = config.hidden_size, config.intermediate_size
     rates = {}
     with torch.inference_mode():
         for name, kind in (("fp32", torch.float32), *([("bf16", torch.bfloat16)] if plain == torch.bfloat16 else []), ("int8", None)):
             work = seconds = 0.0
-            for into, out in ((hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)):
+            for into, out in shapes(model):
                 states, weight = torch.randn(2048, into), torch.randn(out, into)
                 if kind is None:
                     codes, packed = (
@@ -253,6 +259,7 @@ def main() -> None:
         worker.close()
     rows = [row(system, measured[system], measured) for system in systems]
     shown(rows)
+    print("of 2048 x " + ", 2048 x ".join(f"{into} times {into} x {out}" for into, out in shapes(model)))
     if options.json:
         options.json.write_text(
             json.dumps(
@@ -278,7 +285,10 @@ def _directory(model: str, work: Path) -> str:
     source = Path(find_model(model))
     copy = work / "models" / f"{source.name}-{directory_hash(source)[:12]}-{instructions()}"
     if not copy.exists():
-        shutil.copytree(source, copy)
+        unfinished = copy.with_name(f".{copy.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(source, unfinished)
+        unfinished.rename(copy)
     return str(copy)
 
 
@@ -294,10 +304,10 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
         again = REFINED / one["k"] * one["operations"] / one["rates"][exact_one] if precision == "mixed" and not alone else 0.0
         return one["operations"] / one["rates"][arithmetic] + again
 
-    exact = measured.get("crossencoder:fp32", [])
+    exact, integers = measured.get("crossencoder:fp32", []), measured.get("crossencoder:onnx-int8", [])
     differences = [abs(a - b) for own, other in zip(rounds, exact, strict=False) for a, b in zip(own["scores"], other["scores"], strict=True)]
     rates = [one["pairs"] / one["seconds"] for one in rounds]
-    ratios = [other["seconds"] / one["seconds"] for one, other in zip(rounds, exact, strict=False)]
+    ratios, to_integers = ([other["seconds"] / one["seconds"] for one, other in zip(rounds, others, strict=False)] for others in (exact, integers))
     return {
         "system": system,
         "precision": precision,
@@ -305,6 +315,7 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
         "least": min(rates),
         "most": max(rates),
         "x CrossEncoder": statistics.median(ratios) if ratios else None,
+        "x its int8-ONNX": statistics.median(to_integers) if to_integers else None,
         "share of rate": statistics.median(least(one) / one["seconds"] for one in rounds) if arithmetic in rounds[0]["rates"] else None,
         "tokenising": statistics.median(one["tokenising"] / one["seconds"] for one in rounds) if "tokenising" in rounds[0] else None,
         "GiB": max(one["peak"] for one in rounds),
@@ -316,14 +327,16 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
 
 def shown(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table."""
-    print("| system | pairs/s (least, most) | × CrossEncoder fp32 | share of the machine's rate | tokenising | peak GiB | batch | largest score difference |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| system | pairs/s (least, most) | × CrossEncoder fp32 | × its int8-ONNX | share of the machine's rate | tokenising | peak GiB | batch | largest score difference |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for one in rows:
         name = one["system"] + (f" ({one['precision']})" if one["system"].endswith(":auto") else "")
         cells = [
             name,
             f"{one['pairs/s']:.0f} ({one['least']:.0f}, {one['most']:.0f})",
-            f"{one['x CrossEncoder']:.2f}" if one["x CrossEncoder"] else "",
+            *(f"{one[name]:.2f}" if one[name] else "" for name in ("x CrossEncoder", "x its int8-ONNX")),
             f"{one['share of rate']:.0%}" if one["share of rate"] is not None else "",
             f"{one['tokenising']:.1%}" if one["tokenising"] is not None else "",
             f"{one['GiB']:.1f}",

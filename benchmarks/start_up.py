@@ -47,7 +47,7 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def timed(run: Path, model: str, precision: str, cache: Path | None) -> tuple[float, float]:
+def timed(run: Path, model: str, precision: str, k: int, cache: Path | None) -> tuple[float, float]:
     """Seconds to the first scores, and in all."""
     command = [
         "rerank",
@@ -59,6 +59,8 @@ def timed(run: Path, model: str, precision: str, cache: Path | None) -> tuple[fl
         model,
         "--precision",
         precision,
+        "--k",
+        str(k),
         "--output",
         str(run.with_name("out.trec")),
         "--quiet",
@@ -94,13 +96,13 @@ def main() -> None:
         retrieve = ["retrieve", "--dataset", DATASET, "--first-stage", "oracle", "--k", str(options.k), "--output", str(whole), "--quiet"]
         subprocess.run([sys.executable, "-m", "csrerank", *retrieve], check=True)
         write_run(run, list(read_run(whole))[: options.topics])
-        timed(run, options.model, options.precision, None)
+        timed(run, options.model, options.precision, options.k, None)
         rounds = []
         for turn in range(options.rounds):
             if options.cold:
                 forget(Path(sys.prefix))
                 forget(cache_folder())
-            rounds.append(timed(run, options.model, options.precision, folder / f"cache-{turn}" if options.first else None))
+            rounds.append(timed(run, options.model, options.precision, options.k, folder / f"cache-{turn}" if options.first else None))
     first, all_of_it = (statistics.median(values) for values in zip(*rounds, strict=True))
     print(f"{options.topics} topics x {options.k}: first scores after {first:.1f} s, whole {all_of_it:.1f} s (medians of {options.rounds})")
     if options.json:

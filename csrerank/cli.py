@@ -99,10 +99,6 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     remark = (lambda message: None) if quiet else say
     if given["confidence"] is not None and given["cascade"] is None:
         raise InputError("--confidence belongs to --cascade; give that too")
-    if given["cascade"] is not None and windows is not None:
-        raise InputError("--cascade does not go with --window; leave one out")
-    if given["cascade"] is not None and given["precision"] in ("mixed", "int8"):
-        raise InputError(f"--cascade does not go with --precision {given['precision']}; give auto, bf16 or fp32")
     cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.95) if given["cascade"] is not None else None
     where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
     target, report = rerank(

@@ -38,6 +38,7 @@ class Journal:
         """Open or make the journal. Raises ``InputError`` naming the first setting that differs where another job left it, and where a job is writing it now."""
         self.path, self.windows, self.passages_cut = path, dict[int, np.ndarray](), 0
         self._file: BinaryIO | None = None
+        self._kept = False  # whether the file has a record: of those taken from ``windows`` too
         if path is None:
             return
         header = json.dumps(dict(fingerprint)).encode() + b"\n"
@@ -65,6 +66,7 @@ class Journal:
             if len(scores) < 4 * pairs or _check(window, pairs, cut, scores) != check:
                 break
             self.windows[window] = np.frombuffer(scores, "<f4")
+            self._kept = True
             self.passages_cut += cut
             at += _RECORD.size + len(scores)
         return at
@@ -82,6 +84,7 @@ class Journal:
                 self._file.write(_RECORD.pack(window, len(scores), passages_cut, check) + content)
                 self._file.flush()
                 os.fsync(self._file.fileno())
+                self._kept = True
             except OSError as error:
                 raise InputError(f"{self.path}: cannot be written ({error.strerror}); free some space, and the same command goes on from it") from error
 
@@ -89,7 +92,7 @@ class Journal:
         """Close, and delete the file where the job is finished, or got nowhere (so that a mended command is not refused for it)."""
         if self._file is None or self.path is None:
             return
-        if finished or not self.windows:
+        if finished or not self._kept:
             self.path.unlink(missing_ok=True)  # under the lock: afterwards the name may be another job's
         with suppress(OSError):  # what a full disk kept from being written is a cut record, which the next job drops
             self._file.close()

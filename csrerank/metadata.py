@@ -46,7 +46,9 @@ def describe(method: Mapping[str, Any], data: Mapping[str, Any], started: dateti
         },
         "implementation": {
             "executable": {
-                "cmd": shlex.join(["python", "-m", "csrerank.rerank", *sys.argv[1:]] if Path(sys.argv[0]).stem == "rerank" else ["csrerank", *sys.argv[1:]])
+                "cmd": shlex.join(
+                    [*(["python", "-m", "csrerank.rerank"] if Path(sys.argv[0]).stem == "rerank" else ["csrerank"]), *map(_relative, sys.argv[1:])]
+                )
             }
         },
         "method": {"automatic": True, **method},
@@ -106,6 +108,11 @@ def platform_of() -> dict[str, Any]:
 
     found = {"cpu": _cpu_model(), "cores": os.cpu_count(), "ram": _memory()}
     return found | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
+
+
+def _relative(word: str) -> str:
+    """A word of the command line without the path of the folder that it was given in: metadata goes where a run is published."""
+    return word.replace(f"{Path.cwd()}/", "")
 
 
 def _cpu_model() -> str:

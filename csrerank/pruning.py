@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from csrerank.errors import InputError
 from csrerank.journal import Journal
 from csrerank.models.cascade import Pruner, fitted, topics_needed
+from csrerank.models.precision import TRAINED
 from csrerank.plan import Plan, pairs_of
 from csrerank.trec import read_run
 from csrerank.windows import Pair
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
-    from csrerank.models.reranker import Reranker
+    from csrerank.models.reranker import Reranker, Settings
 
 _PRUNER = 2**32 - 1  # its place among a journal's windows, and downwards from it those of the topics that it is learnt from
+
+
+def check_cascade(settings: "Settings") -> None:
+    """Raise ``InputError`` for a model whose scores are not learnt from: those of one kind would prune those of another."""
+    if settings.windows is not None:
+        raise InputError("--cascade does not go with --window; leave one out")
+    if settings.precision not in TRAINED:
+        raise InputError(f"--cascade does not go with --precision {settings.precision}; give auto, bf16 or fp32")
 
 
 def pruner_of(

@@ -18,7 +18,7 @@ from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar
 from csrerank.models.cascade import TESTED
 from csrerank.plan import Plan, pairs_of, planned
-from csrerank.pruning import pruner_of
+from csrerank.pruning import check_cascade, pruner_of
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
 from csrerank.windows import WINDOW, Engine, Work, here, place_of, windows
 
@@ -79,6 +79,8 @@ def rerank_run(
     """
     started = datetime.now(UTC)
     check_request(output, k, tag)
+    if cascade is not None:
+        check_cascade(model.settings)
     kept = not is_stream(output)
     with _seekable(run) as source:
         plan = planned(source, run, topics, documents, k, missing)

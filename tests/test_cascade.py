@@ -239,7 +239,9 @@ def test_a_job_stopped_while_it_learns_scores_no_topic_again(job: Any, tmp_path:
     assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
 
 
-def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stop", [1, 4])
+def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
+    """Stopped at its first window too, when its journal has no window of the run."""
     from csrerank import pruning, windows
 
     whole = job("whole.trec", cascade=(4, 0.8))
@@ -248,7 +250,7 @@ def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, mon
     def stopping(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == stop:
             raise Stop
         return score(*arguments)
 
@@ -263,7 +265,7 @@ def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, mon
     with monkeypatch.context() as patches:
         patches.setattr(pruning, "fitted", lambda *_: pytest.fail("it has learnt that already"))
         report = job("out.trec", cascade=(4, 0.8))
-    assert report.resumed and report.cascade == whole.cascade
+    assert bool(report.resumed) == (stop > 1) and report.cascade == whole.cascade
     assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
     plain = job("plain.trec")
     assert plain.cascade is None and (tmp_path / "plain.trec").read_bytes() != (tmp_path / "whole.trec").read_bytes()

@@ -567,7 +567,7 @@ def test_cards_get_the_results(demo_matrix: Trainings, quick_run: list[Any], tmp
     place = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy")
     (cell,) = cells(systems([f"model:{model}"], tmp_path), [1], [DEMO[1]], ["oracle"])
     means = [tables.mean(read_scores(scores_of(run))) for run in (place.first_stage(DEMO[1], "oracle"), place.run(cell))]
-    assert f"| model:{model} | en-de | oracle | {means[0]:.4f} | {means[1]:.4f} |\n" in card
+    assert f"| this model | en-de | oracle | {means[0]:.4f} | {means[1]:.4f} |\n" in card
     section = card.index("## Results")
     marker = "<!-- csrerank reproduce -->\n"
     assert card.index("## Limits") > section and card[:section].removesuffix(marker) + card[card.index("## Limits") :] == plain

@@ -79,6 +79,13 @@ def spec(toy_model: Path, **changed: Any) -> Any:
     return model, ray_rerank.Spec.of(str(toy_model), model, 1)._replace(**changed)
 
 
+def test_workers_find_a_directory_by_its_whole_path(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, _ = spec(toy_model)
+    monkeypatch.chdir(toy_model.parent)
+    assert ray_rerank.Spec.of(toy_model.name, model, 1).name == str(toy_model.resolve())
+    assert ray_rerank.Spec.of("owner/name", model, 1).name == "owner/name"
+
+
 def work(count: int) -> Iterator[Work]:
     for number in range(count):
         yield Work(number, [0, 0], ["why do whales sleep"] * 2, [f"whale {number}", f"mountain {number}"])

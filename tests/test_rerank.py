@@ -299,6 +299,17 @@ def test_the_index_of_documents_is_made_once_and_mended(tmp_path: Path) -> None:
         FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["007"])
 
 
+def test_the_command_in_the_sidecar_tells_no_folder_of_the_users(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime
+
+    from csrerank.metadata import describe
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr("sys.argv", ["csrerank", "rerank", "--run", f"{place}/first.trec", f"--model={place}/my model", "--docs", "/elsewhere/docs.tsv"])
+    command = describe({}, {}, datetime.now(UTC), "mine")["implementation"]["executable"]["cmd"]
+    assert command == "csrerank rerank --run first.trec '--model=my model' --docs /elsewhere/docs.tsv"
+
+
 def test_the_sidecar(place: Path, demo: Any, model: Any) -> None:
     report, _ = of_demo(place, demo, model, tag="mine", k=7, model_name="toy", data={"test collection": {"ir_datasets": DEMO}})
     sidecar = yaml.safe_load((place / "out.trec.ir-metadata.yml").read_text())

@@ -9,6 +9,7 @@ from csrerank.experiments import tables
 from csrerank.experiments.candidates import depth
 from csrerank.experiments.layout import MEASURE, Cell, Layout, read_scores, scores_of
 from csrerank.experiments.scale import SCALES
+from csrerank.experiments.systems import CHECKPOINT
 from csrerank.files import atomic
 
 _BEGIN, _END = "<!-- csrerank reproduce -->", "<!-- end of csrerank reproduce -->"
@@ -23,12 +24,17 @@ def check_card(directory: Path) -> None:
         raise InputError(f"{card}: no model card with a section Limits, as csrerank train writes it; leave --cards out")
 
 
+def _shown(system: str) -> str:
+    """A checkpoint's card goes where the checkpoint goes, and says nothing of the folder that it lay in."""
+    return "this model" if system.startswith(CHECKPOINT) else system
+
+
 def write_results(directory: Path, measured: Sequence[Cell], layout: Layout) -> Path:
     """Put the results of a model's cells into its card, before *Limits*, in the place of those that it had from here; each beside its first stage."""
     check_card(directory)
     scale, card = SCALES[layout.scale], directory / "README.md"
     rows = [
-        f"| {cell.system.name} | {cell.track.name} | {cell.stage} | {tables.mean(read_scores(scores_of(layout.first_stage(cell.track, cell.stage)))):.4f} | "
+        f"| {_shown(cell.system.name)} | {cell.track.name} | {cell.stage} | {tables.mean(read_scores(scores_of(layout.first_stage(cell.track, cell.stage)))):.4f} | "
         f"{tables.mean(read_scores(scores_of(layout.run(cell)))):.4f} |"
         for cell in measured
     ]

@@ -35,7 +35,7 @@ _SENTENCES = Settings(
 _PASSAGES = Settings(objective="pointwise", negatives=(("docpairs", 0.75), ("random", 0.25)), batch=8, learning_rate=1e-4, max_length=256, evaluate_every=2500)
 SETTINGS = {"xquad-r": _SENTENCES, "mmarco": _PASSAGES}
 QUESTIONS, TOPICS = {"xquad-r": 13_149, "mmarco": 502_939}, {"xquad-r": 1_190, "mmarco": 6_980}  # to train on, and judged: for --dry-run
-SECONDS_A_STEP, PAIRS_A_SECOND = 1.2, 150.0  # two cores, 12 layers: rough, for --dry-run
+SECONDS_A_STEP, PAIRS_A_SECOND = 3.0, 50.0  # two cores without bf16, 12 layers: rough, for --dry-run
 LARGE = 60_000_000  # bytes of runs, which are meant to be kept under version control
 
 
@@ -252,7 +252,7 @@ def listed(matrix: Matrix, runs: Path, work: Path) -> str:
     return "\n".join(
         [
             *lines,
-            f"{len(planned)} cells, about {whole / 60:.0f} minutes, by rough constants for two cores; first-stage runs not counted; a GPU is some 20 times faster",
+            f"{len(planned)} cells, about {whole / 60:.0f} minutes, by rough constants for two cores without bf16; first-stage runs not counted",
         ]
     )
 

@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csrerank.errors import InputError
@@ -38,9 +39,19 @@ class Spec(NamedTuple):
 
     @classmethod
     def of(cls, name: str, model: "Reranker", threads: int) -> "Spec":
-        """The spec of a model that is loaded here under ``name``."""
+        """The spec of a model that is loaded here under ``name``; a directory is looked for under its whole path, since workers run in folders of their own."""
         place = place_of(model)
-        return cls(name, model.settings, str(model.device), model.calibration, model.pruner, threads, model.fingerprint, place, model.arithmetic)
+        return cls(
+            str(Path(name).resolve()) if Path(name).is_dir() else name,
+            model.settings,
+            model.device.type,  # Ray shows each worker one GPU, whose number here may not be its number there
+            model.calibration,
+            model.pruner,
+            threads,
+            model.fingerprint,
+            place,
+            model.arithmetic,
+        )
 
 
 class Worker:
@@ -129,7 +140,7 @@ def _room(ray: Any, spec: Spec) -> int:
         if node["Alive"]:
             has = node["Resources"]
             fits = int(has.get("CPU", 0)) // spec.threads
-            room += min(fits, int(has.get("GPU", 0))) if spec.device.startswith("cuda") else fits
+            room += min(fits, int(has.get("GPU", 0))) if spec.device == "cuda" else fits
     return room
 
 
@@ -138,7 +149,7 @@ class _Pool:
 
     def __init__(self, ray: Any, spec: Spec, count: int) -> None:
         self._ray, self._spec = ray, spec
-        self._remote = ray.remote(num_cpus=spec.threads, num_gpus=1 if spec.device.startswith("cuda") else 0)(Worker)
+        self._remote = ray.remote(num_cpus=spec.threads, num_gpus=1 if spec.device == "cuda" else 0)(Worker)
         self._workers: dict[int, Any] = {}
         self._ready: set[int] = set()
         self._starting: dict[Any, int] = {}  # by what is to come: the worker's number
@@ -208,6 +219,7 @@ class _Pool:
         """Start another worker, and put back what the dead one had; the first of that counts as tried."""
         lost = [(sent, window) for sent, (worker, window) in self._sent.items() if worker == dead]
         self._ready.discard(dead)
+        self._ray.kill(self._workers[dead])  # one that only could not be reached would keep its processors
         self._starting = {ready: number for ready, number in self._starting.items() if number != dead}
         if lost:
             number = lost[0][1].number

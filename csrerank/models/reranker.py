@@ -209,16 +209,20 @@ class Reranker:
         import torch
 
         logits = np.zeros(len(inputs), np.float32)
-        finished = 0
+        order: list[int] = []
+        parts: list[Any] = []
         compute = self._computing(precision)
         with torch.inference_mode():
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = compute([inputs[row] for row in rows])
-                logits[rows] = (output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]).cpu().numpy()
-                finished += len(rows)
+                parts.append(
+                    output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]
+                )  # left on the device, so that a GPU is not waited for at each batch
+                order += rows
                 if advance is not None:  # windows of one pair are spread over batches: report in proportion
                     pairs = int(owner[-1]) + 1
-                    advance(pairs * finished // len(inputs) - pairs * (finished - len(rows)) // len(inputs))
+                    advance(pairs * len(order) // len(inputs) - pairs * (len(order) - len(rows)) // len(inputs))
+            logits[order] = torch.cat(parts).cpu().numpy()
         if not np.isfinite(logits).all():
             raise InputError("the model gave a score that is not a number; the checkpoint is damaged, or needs --precision fp32")
         return logits
@@ -341,16 +345,17 @@ class Reranker:
     def _padded(self, rows: list[Encoded]) -> dict[str, Any]:
         import torch
 
-        width = max(len(row.ids) for row in rows)
-        ids = torch.full((len(rows), width), self.tokenizer.pad_token_id)
-        mask, types = torch.zeros_like(ids), torch.zeros_like(ids)
-        for at, row in enumerate(rows):
-            length = len(row.ids)
-            ids[at, :length] = torch.tensor(row.ids)
-            mask[at, :length] = 1
-            types[at, row.split : length] = 1
-        tensors = {"input_ids": ids, "attention_mask": mask} | ({"token_type_ids": types} if self.encoder.uses_types else {})
-        return {name: tensor.to(self.device) for name, tensor in tensors.items()}
+        lengths, splits = np.array([[len(row.ids), row.split] for row in rows]).T[:, :, None]
+        places = np.arange(lengths.max())
+        taken = places < lengths
+        ids = np.full(taken.shape, self.tokenizer.pad_token_id)
+        ids[taken] = np.concatenate([row.ids for row in rows])
+        # One transfer, out of memory that a GPU reads by itself while the processor prepares the next batch.
+        tensors = torch.from_numpy(np.stack([ids, taken, taken & (places >= splits)]))
+        if self.device.type == "cuda":
+            tensors = tensors.pin_memory()
+        names = ["input_ids", "attention_mask", *(["token_type_ids"] if self.encoder.uses_types else [])]
+        return dict(zip(names, tensors.to(self.device, non_blocking=True), strict=False))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
