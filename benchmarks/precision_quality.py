@@ -15,8 +15,9 @@ from pathlib import Path
 
 from csrerank.evaluation.measures import evaluate, parse_measure
 from csrerank.evaluation.scoring import dataset_qrels
-from csrerank.metadata import read_sidecar, sidecar
+from csrerank.metadata import sidecar
 from csrerank.models.checkpoint import directory_hash, find_model
+from csrerank.models.precision import FEW
 from csrerank.rerank import SCORING
 from csrerank.trec import read_run, write_run
 
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/precision"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.k <= FEW:
+        parser.error(f"--k {options.k}: mixed computes no integers for {FEW} candidates or fewer; give more")
     options.work.mkdir(parents=True, exist_ok=True)
     model = f"{directory_hash(Path(find_model(options.model)))[:12]}.scoring-{SCORING}"
     rows = []
@@ -65,7 +68,6 @@ def main() -> None:
                 csrerank("rerank", "--run", run, "--dataset", dataset, "--model", options.model, "--k", options.k, "--precision", precision, "--output", output)
             scores = evaluate(read_run(output), qrels, [parse_measure(name) for name in MEASURES])
             row[precision] = {name: scores.mean(name) for name in MEASURES}
-            row[f"{precision} seconds"] = ((read_sidecar(output) or {}).get("times") or {}).get("seconds")
         rows.append(row)
         pairs = [(row[options.exact][name], row["mixed"][name]) for name in MEASURES]  # type: ignore[index]
         print(f"| {track} | " + " | ".join(f"{exact:.4f}, {mixed:.4f}, {mixed - exact:+.4f}" for exact, mixed in pairs) + " |", flush=True)

@@ -77,7 +77,7 @@ def say(message: str) -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), help="For ray: here, processes that share the processors  [default: 1]; on a cluster [default: what fits]."
 )
-@click.option("--address", help="For ray: a running cluster, whose machines find --model under the same name.  [default: start one here]")
+@click.option("--address", help="For ray: a running cluster, whose machines find --model under the same whole path or hub name.  [default: start one here]")
 @QUIET
 def rerank_command(run: str | None, output: str | None, model: str, device: str | None, quiet: bool, **given: Any) -> None:
     """Re-rank the top K of a TREC run.

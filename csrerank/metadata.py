@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -111,8 +112,12 @@ def platform_of() -> dict[str, Any]:
 
 
 def _relative(word: str) -> str:
-    """A word of the command line without the path of the folder that it was given in: metadata goes where a run is published."""
-    return word.replace(f"{Path.cwd()}/", "")
+    """A word of the command line; whole paths into the folder that it was given in lose that folder, because metadata goes where a run is published."""
+    try:
+        here = re.escape(str(Path.cwd()))
+    except FileNotFoundError:  # the folder was deleted meanwhile
+        return word
+    return re.sub(rf"(?<![^=,:]){here}/", "", word)
 
 
 def _cpu_model() -> str:

@@ -12,6 +12,7 @@ from csrerank.errors import InputError
 from csrerank.files import is_stream
 from csrerank.journal import journal_of
 from csrerank.metadata import sidecar
+from csrerank.pruning import check_cascade
 from csrerank.rerank import Report, check_request, rerank_run
 from csrerank.trec import read_run, write_run
 
@@ -57,6 +58,8 @@ def rerank(
     from csrerank.metadata import dataset_of
 
     check_options(engine, workers, address, threads)
+    if options.get("cascade") is not None:
+        check_cascade(settings)
     if run is None and not (sources.topics and sources.index):
         raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
     if run is None and output is None:

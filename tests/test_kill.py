@@ -301,10 +301,12 @@ def test_killed_between_run_sidecar_and_journal(moment: str, tmp_path: Path, mon
     model = StandIn()
     pid = os.fork()
     if pid == 0:
-        with monkeypatch.context() as patches:
-            die_at(moment, patches)
-            job(place, model)
-        os._exit(0)
+        try:
+            with monkeypatch.context() as patches:
+                die_at(moment, patches)
+                job(place, model)
+        finally:
+            os._exit(1)  # an error must not leave a second pytest running
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
     assert (place / "out.trec").read_bytes() == (b"an older run" if moment == "before replace 1" else (whole / "out.trec").read_bytes())
     report = job(place, StandIn())

@@ -82,8 +82,9 @@ def spec(toy_model: Path, **changed: Any) -> Any:
 def test_workers_find_a_directory_by_its_whole_path(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = spec(toy_model)
     monkeypatch.chdir(toy_model.parent)
-    assert ray_rerank.Spec.of(toy_model.name, model, 1).name == str(toy_model.resolve())
-    assert ray_rerank.Spec.of("owner/name", model, 1).name == "owner/name"
+    assert ray_rerank.Spec.of(toy_model.name, model, 1).name == str(Path.cwd() / toy_model.name)
+    Path("default").symlink_to(toy_model)
+    assert [ray_rerank.Spec.of(name, model, 1).name for name in ("owner/name", "default")] == ["owner/name", "default"]
 
 
 def work(count: int) -> Iterator[Work]:

@@ -299,15 +299,17 @@ def test_the_index_of_documents_is_made_once_and_mended(tmp_path: Path) -> None:
         FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["007"])
 
 
-def test_the_command_in_the_sidecar_tells_no_folder_of_the_users(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_in_the_sidecar_is_without_the_folder_that_it_was_given_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from datetime import UTC, datetime
 
     from csrerank.metadata import describe
 
     monkeypatch.chdir(place)
-    monkeypatch.setattr("sys.argv", ["csrerank", "rerank", "--run", f"{place}/first.trec", f"--model={place}/my model", "--docs", "/elsewhere/docs.tsv"])
+    monkeypatch.setattr(
+        "sys.argv", ["csrerank", "rerank", "--run", f"{place}/first.trec", f"--model={place}/my model", "--docs", f"/elsewhere{place}/docs.tsv"]
+    )
     command = describe({}, {}, datetime.now(UTC), "mine")["implementation"]["executable"]["cmd"]
-    assert command == "csrerank rerank --run first.trec '--model=my model' --docs /elsewhere/docs.tsv"
+    assert command == f"csrerank rerank --run first.trec '--model=my model' --docs /elsewhere{place}/docs.tsv"
 
 
 def test_the_sidecar(place: Path, demo: Any, model: Any) -> None:

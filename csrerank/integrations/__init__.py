@@ -1,1 +1,1 @@
-"""Hooks into other frameworks, each under a hundred lines."""
+"""Hooks into other frameworks."""

@@ -56,7 +56,8 @@ def shards_written(
 
 
 def imported() -> Any:
-    """The module ray, which then sends nothing anywhere and leaves this process's signals alone. Raises ``InputError`` where it is not installed."""
+    """The module ray, which then sends nothing anywhere and leaves this process's signals alone (unless the program imported it before: Ray looks at
+    its variables then). Raises ``InputError`` where it is not installed."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     # Java reaches null checks through SIGSEGV. Ray would take that signal over, and at its shutdown give it back to nobody: the next check ended the process.
     os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csrerank.errors import InputError
 from csrerank.integrations.ray import imported, started
+from csrerank.models.checkpoint import DEFAULT_MODEL
 from csrerank.windows import Scored, Work, place_of, score_window
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Spec(NamedTuple):
         """The spec of a model that is loaded here under ``name``; a directory is looked for under its whole path, since workers run in folders of their own."""
         place = place_of(model)
         return cls(
-            str(Path(name).resolve()) if Path(name).is_dir() else name,
+            str(Path(name).absolute()) if name != DEFAULT_MODEL and Path(name).is_dir() else name,
             model.settings,
             model.device.type,  # Ray shows each worker one GPU, whose number here may not be its number there
             model.calibration,

@@ -215,9 +215,8 @@ class Reranker:
         with torch.inference_mode():
             for rows in batches([len(row.ids) for row in inputs], budget):
                 output = compute([inputs[row] for row in rows])
-                parts.append(
-                    output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0]
-                )  # left on the device, so that a GPU is not waited for at each batch
+                # Left on the device: the next batch is prepared while a GPU still computes.
+                parts.append(output[:, 0] if output.shape[1] == 1 else output[:, 1] - output[:, 0])
                 order += rows
                 if advance is not None:  # windows of one pair are spread over batches: report in proportion
                     pairs = int(owner[-1]) + 1
@@ -352,10 +351,11 @@ class Reranker:
         ids[taken] = np.concatenate([row.ids for row in rows])
         # One transfer, out of memory that a GPU reads by itself while the processor prepares the next batch.
         tensors = torch.from_numpy(np.stack([ids, taken, taken & (places >= splits)]))
-        if self.device.type == "cuda":
+        cuda = self.device.type == "cuda"
+        if cuda:
             tensors = tensors.pin_memory()
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self.encoder.uses_types else [])]
-        return dict(zip(names, tensors.to(self.device, non_blocking=True), strict=False))
+        return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
