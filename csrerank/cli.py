@@ -69,6 +69,12 @@ def say(message: str) -> None:
 )
 @click.option("--confidence", type=float, help="For --cascade: share of each topic's top K to keep, in expectation; learnt on the run.  [default: .95]")
 @click.option(
+    "--interpolate",
+    type=float,
+    metavar="WEIGHT",
+    help="Rank by WEIGHT times the model's scores and the rest of 1 times the first stage's, each standardised within a topic.  [default: the model's alone]",
+)
+@click.option(
     "--threads",
     type=click.IntRange(min=1),
     help="To compute with; their number may move the last bits of scores.  [default: all processors, or a worker's share]",
@@ -115,6 +121,7 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
         missing=given["missing"],
         quiet=quiet,
         cascade=cascade,
+        interpolate=given["interpolate"],
     )
     remark(report.summary(target))
 

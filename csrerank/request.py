@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from csrerank.errors import InputError
 from csrerank.files import is_stream
+from csrerank.interpolation import check_interpolation
 from csrerank.journal import journal_of
 from csrerank.metadata import sidecar
 from csrerank.pruning import check_cascade
@@ -60,6 +61,8 @@ def rerank(
     check_options(engine, workers, address, threads)
     if options.get("cascade") is not None:
         check_cascade(settings)
+    if options.get("interpolate") is not None:
+        check_interpolation(options["interpolate"], settings.precision, options.get("cascade") is not None)
     if run is None and not (sources.topics and sources.index):
         raise InputError("no run: give --run RUN, or --topics FILE and --index FOLDER to search first")
     if run is None and output is None:
@@ -86,7 +89,8 @@ def rerank(
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device)
-        if settings.precision == "auto" and not options.get("cascade") and int(options["k"]) > FEW:
+        plain = options.get("cascade") is None and options.get("interpolate") is None  # else all scores have to be of one kind
+        if settings.precision == "auto" and plain and int(options["k"]) > FEW:
             reranker.take_fastest()
         scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.

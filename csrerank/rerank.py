@@ -14,6 +14,7 @@ import numpy as np
 
 from csrerank.errors import InputError
 from csrerank.files import check_writable, is_stream, packed, put_lines, target_name
+from csrerank.interpolation import check_interpolation, interpolated
 from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar
 from csrerank.models.cascade import TESTED
@@ -67,7 +68,7 @@ class Report(NamedTuple):
 def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
     data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW, engine: Callable[[], Engine] | None = None,
-    cascade: tuple[int, float] | None = None,
+    cascade: tuple[int, float] | None = None, interpolate: float | None = None,
 ) -> Report:  # fmt: skip
     """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar
     (``-`` or a pipe: neither sidecar nor journal).
@@ -75,12 +76,15 @@ def rerank_run(
     Re-ranked documents come first, by score, ties in first-stage order; those below ``k`` follow in theirs. A document or topic that has no text is an
     ``InputError`` before anything is scored, or with ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of
     ``window`` pairs or fewer (whole topics); the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused. ``engine``
-    makes what scores the windows, by default this process. ``cascade`` is the k of ``models.cascade`` and its confidence.
+    makes what scores the windows, by default this process. ``cascade`` is the k of ``models.cascade`` and its confidence. ``interpolate`` is the model's share
+    in a sum with the first stage's scores (``interpolation``), by which documents are ranked then; the journal keeps the model's scores alone.
     """
     started = datetime.now(UTC)
     check_request(output, k, tag)
     if cascade is not None:
         check_cascade(model.settings)
+    if interpolate is not None:
+        check_interpolation(interpolate, model.settings.precision, cascade is not None)
     kept = not is_stream(output)
     with _seekable(run) as source:
         plan = planned(source, run, topics, documents, k, missing)
@@ -90,7 +94,7 @@ def rerank_run(
         try:
             model.pruner = pruner_of(source, plan, topics, documents, model, k, cascade, journal, quiet) if cascade is not None else None
             resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet)
-            lines = _reranked(read_run(source), plan, journal, k)
+            lines = _reranked(read_run(source), plan, journal, k, interpolate)
             if kept:
                 with placed(output) as file, packed(file, output) as out:
                     put_lines(format_run(lines, tag, target_name(output)), out)
@@ -113,7 +117,9 @@ def rerank_run(
                 first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
                 hashes = {"topics": topics.fingerprint, "documents": documents.fingerprint, "scored texts sha256": plan.texts}
                 with placed(sidecar(output)) as file:
-                    file.write(dumped(describe(_method(report, settings, model_name, k), {**(data or {}), **hashes, "first stage": first}, started, tag)))
+                    file.write(
+                        dumped(describe(_method(report, settings, model_name, k, interpolate), {**(data or {}), **hashes, "first stage": first}, started, tag))
+                    )
             finished = True
         finally:
             journal.close(finished)
@@ -131,7 +137,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
         check_writable(sidecar(output))
 
 
-def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
+def _method(report: Report, settings: dict[str, Any], model_name: str, k: int, interpolate: float | None) -> dict[str, Any]:
     scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "arithmetic", "calibration", "windows")}
     return {
         "retrieval": [
@@ -144,6 +150,7 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -
                 "reranks": k,
                 "seed": None,
                 "cascade": report.cascade,
+                "interpolation": None if interpolate is None else {"weight": interpolate, "scores": "standardised within a topic's re-ranked candidates"},
                 **scoring,
             },
         ],
@@ -210,7 +217,7 @@ def _score(
     return resumed, halvings
 
 
-def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int) -> Iterator[TopicRun]:
+def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int, interpolate: float | None) -> Iterator[TopicRun]:
     """The output's topics: scores are dealt out in the order in which pairs were taken."""
     kept = set(plan.topics)
     scores = np.concatenate([journal.windows[number] for number in range(len(journal.windows))])
@@ -218,8 +225,9 @@ def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int
     for ranking in rankings:
         if ranking.topic not in kept:
             continue
-        head = [doc for doc in ranking.docs[:k] if doc not in plan.missing]
-        mine = scores[at : at + len(head)].tolist()
+        places = [place for place, doc in enumerate(ranking.docs[:k]) if doc not in plan.missing]
+        head, found = [ranking.docs[place] for place in places], scores[at : at + len(places)]
+        mine = (found if interpolate is None else interpolated([ranking.scores[place] for place in places], found, interpolate)).tolist()
         at += len(head)
         order = sorted(range(len(head)), key=lambda place: -mine[place])  # noqa: B023 - used within the turn
         floor = min(mine, default=0.0)

@@ -561,3 +561,70 @@ def test_six_threads_make_one_index(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         thread.join()
     assert found == [{"d0": "text 0", "d1999": "text 1999"}] * 6 and len(filled) == 1
     assert [file.suffix for file in (tmp_path / "cache" / "documents").iterdir()] == [".sqlite"]
+
+
+# Interpolation with the first stage
+
+
+def test_interpolated_by_hand() -> None:
+    """Scores 3 2 1 are 1.2247, 0, -1.2247 standard deviations from their mean; 0 0 6 are -.7071, -.7071, 1.4142."""
+    from csrerank.interpolation import interpolated
+
+    found = interpolated([3.0, 2.0, 1.0], np.array([0, 0, 6], np.float32), 0.75)
+    assert found.dtype == np.float32 and found == pytest.approx(
+        [0.25 * 1.224745 - 0.75 * 0.707107, -0.75 * 0.707107, -0.25 * 1.224745 + 0.75 * 1.414214], abs=1e-5
+    )
+    moved = interpolated([103e8, 102e8, 101e8], np.array([5, 5, 11], np.float32) * 7, 0.75)
+    assert moved == pytest.approx(found, abs=1e-5)  # neither scale counts
+
+
+@pytest.mark.parametrize("first", [[2.0, 2.0, 2.0], [1e300, -1e300, 0.0], [5e-324, 0.0, 0.0]])
+def test_interpolated_with_odd_scores(first: list[float]) -> None:
+    from csrerank.interpolation import interpolated
+
+    found = interpolated(first, np.array([1, 2, 3], np.float32), 0.5)
+    assert np.isfinite(found).all() and (first[0] == first[1]) == (list(np.argsort(found)) == [0, 1, 2])
+    assert interpolated([4.0], np.array([1], np.float32), 0.5).tolist() == [0.0] and interpolated([], np.zeros(0, np.float32), 0.5).size == 0
+
+
+def test_a_run_is_interpolated_from_the_models_scores(place: Path, demo: Any, model: Any) -> None:
+    from csrerank.interpolation import interpolated
+
+    _, alone = of_demo(place, demo, model, "alone.trec", k=7)
+    _, both = of_demo(place, demo, model, "both.trec", k=7, interpolate=0.4)
+    for first, one, two in zip(RANKINGS, alone, both, strict=True):
+        scores = dict(zip(one.docs, one.scores, strict=True))
+        head = first.docs[:7]
+        wanted = dict(zip(head, interpolated(first.scores[:7], np.array([scores[doc] for doc in head], np.float32), 0.4).tolist(), strict=True))
+        assert two.docs[:7] == sorted(head, key=lambda doc: -wanted[doc]) and two.scores[:7] == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-5)
+        assert two.docs[7:] == first.docs[7:] and two.scores == sorted(two.scores, reverse=True)
+    method = yaml.safe_load((place / "both.trec.ir-metadata.yml").read_text())["method"]["retrieval"][1]
+    assert method["interpolation"]["weight"] == 0.4
+    assert yaml.safe_load((place / "alone.trec.ir-metadata.yml").read_text())["method"]["retrieval"][1]["interpolation"] is None
+
+
+def test_interpolation_goes_on_from_the_journal_of_another_weight(place: Path, demo: Any, model: Any) -> None:
+    _, whole = of_demo(place, demo, model, "whole.trec", interpolate=0.4)
+    with pytest.raises(Stop):
+        of_demo(place, demo, Watched(model, stop_at(2)), window=10)
+    report, run = of_demo(place, demo, model, window=10, interpolate=0.4)
+    assert report.resumed == 36 and [ranking.docs for ranking in run] == [ranking.docs for ranking in whole]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((1,), "--interpolate 1.0: the model's share of the sum lies between 0 and 1"),
+        (("nan",), "--interpolate nan: the model's share"),
+        ((0.5, "--cascade", 3), "--interpolate does not go with --cascade"),
+        ((0.5, "--precision", "mixed"), "--interpolate does not go with --precision mixed"),
+    ],
+)
+def test_interpolation_refused(place: Path, toy_model: Path, options: tuple[object, ...], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    from csrerank.cli import run_command
+
+    given = command(["--run", place / "first.trec", "--dataset", DEMO, "--output", place / "out.trec", "--interpolate", *options], toy_model)
+    with pytest.raises(SystemExit) as ended:
+        run_command([str(word) for word in given])
+    error = capfd.readouterr().err
+    assert ended.value.code == 2 and said in error and error.count("\n") == 1 and not (place / "out.trec").exists()
