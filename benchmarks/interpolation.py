@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from csrerank.cache import cache_folder
 from csrerank.evaluation.clusters import clusters_of
 from csrerank.evaluation.measures import evaluate, parse_measure
 from csrerank.experiments import tables
@@ -35,14 +36,17 @@ def csrerank(*words: object) -> None:
 
 def ranked(dataset: str, options: argparse.Namespace) -> tuple[list[TopicRun], dict[str, TopicRun]]:
     """The first stage's rankings of the topics, and the model's by topic."""
-    name = f"{dataset.replace('/', '-')}.{options.first_stage}-{options.k}"
+    encoder = options.encoder or cache_folder() / "encoder"
+    made = f"{options.first_stage}-{directory_hash(encoder)[:12]}" if options.first_stage == "dense" else options.first_stage
+    name = f"{dataset.replace('/', '-')}.{made}-{options.k}"
     whole, run = options.work / f"{name}.trec", options.work / f"{name}.{options.topics or 'all'}.trec"
     if not sidecar(whole).exists():
-        encoder = ["--encoder", options.encoder] if options.encoder else []
-        csrerank("retrieve", "--dataset", dataset, "--first-stage", options.first_stage, "--k", options.k, "--output", whole, *encoder)
+        by = ["--encoder", encoder] if options.first_stage == "dense" else []
+        csrerank("retrieve", "--dataset", dataset, "--first-stage", options.first_stage, "--k", options.k, "--output", whole, *by)
     qrels = qrels_of(dataset, options.topics)
     write_run(run, [ranking for ranking in read_run(whole) if ranking.topic in qrels])
-    model = directory_hash(Path(find_model(options.model)))[:12]
+    directory = Path(find_model(options.model))
+    model = directory_hash(directory)[:12] if directory.is_dir() else options.model.replace("/", "-")
     better = run.with_suffix(f".{model}.{SCORING}.{options.precision}.trec")
     if not sidecar(better).exists():
         given = ["--dataset", dataset, "--model", options.model, "--k", options.k, "--precision", options.precision]
@@ -61,7 +65,7 @@ def summed(first: TopicRun, model: TopicRun, weight: float) -> TopicRun:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--datasets", required=True, help="ir_datasets ids, comma-separated")
+    parser.add_argument("--datasets", required=True, help="ir_datasets ids, comma-separated; with the same topics, since averages are tested by topic")
     parser.add_argument("--weights", default=".5")
     parser.add_argument("--topics", type=int, help="by default all")
     parser.add_argument("--k", type=int, default=50)
@@ -86,12 +90,12 @@ def main() -> None:
         print(f"| {track.name} | " + " | ".join(f"{100 * tables.mean(found[system, track.name][0]):.1f}" for system in systems) + " |", flush=True)
     means = [sum(tables.mean(found[system, track.name][0]) for track in chosen) / len(chosen) for system in systems]
     print("| average | " + " | ".join(f"{100 * mean:.1f}" for mean in means) + " |\n")
-    clusters = {track.name: clusters_of(track.dataset, qrels_of(track.dataset, options.topics)) for track in chosen}
-    against = tables.difference_table(tables.differences(found, systems, chosen, clusters, tables.FIRST_STAGE))
-    print("\n".join(against).replace(f"{GROUPS[0]} average", "average"))
     if options.json:
         cells = {f"{system}, {track}": tables.mean(scores[0]) for (system, track), scores in found.items()}
         options.json.write_text(json.dumps({"command": sys.argv, "cells": cells}, indent=1) + "\n")
+    clusters = {track.name: clusters_of(track.dataset, qrels_of(track.dataset, options.topics)) for track in chosen}
+    against = tables.difference_table(tables.differences(found, systems, chosen, clusters, tables.FIRST_STAGE))
+    print("\n".join(against).replace(f"{GROUPS[0]} average", "average"))
 
 
 if __name__ == "__main__":

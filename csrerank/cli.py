@@ -72,7 +72,7 @@ def say(message: str) -> None:
     "--interpolate",
     type=float,
     metavar="WEIGHT",
-    help="Rank by WEIGHT times the model's scores and the rest of 1 times the first stage's, each standardised within a topic.  [default: the model's alone]",
+    help="Rank by WEIGHT (above 0, below 1) times the model's scores and the rest of 1 times the first stage's, each standardised within a topic's re-ranked candidates.  [default: the model's alone]",
 )
 @click.option(
     "--threads",

@@ -32,8 +32,8 @@ SCORING = 3  # raised when the same settings come to give other bits, so that no
 
 class Report(NamedTuple):
     """What a job did: topics and pairs, pairs taken from the journal, documents below ``k`` that kept their order, documents and topics skipped as missing,
-    texts cut, how often memory ran out and a window was batched anew at half the budget, the precision, and what is known of a
-    cascade."""
+    texts cut, how often memory ran out and a window was batched anew at half the budget, the precision, what is known of a
+    cascade, and the model's share in a sum with the first stage's scores."""
 
     topics: int
     pairs: int
@@ -46,10 +46,16 @@ class Report(NamedTuple):
     budget_halvings: int
     precision: str
     cascade: dict[str, Any] | None
+    interpolated: float | None
 
     def summary(self, output: str) -> str:
         """One line for a person."""
         parts = [f"{output}: {self.topics} topics, {self.pairs} pairs re-ranked in {self.precision}"]
+        parts += (
+            [f"ranked by {self.interpolated:g} of the model's scores and {1 - self.interpolated:g} of the first stage's"]
+            if self.interpolated is not None
+            else []
+        )
         parts += [f"{self.resumed} of them taken from the journal"] if self.resumed else []
         parts += (
             [f"cascade: on {TESTED} topics {self.cascade['kept']:.0%} of the candidates scored, {self.cascade['lost']:.1%} of the top {self.cascade['k']} lost"]
@@ -112,14 +118,13 @@ def rerank_run(
                 halvings,
                 settings["precision"],
                 model.pruner.described if model.pruner is not None else None,
+                interpolate,
             )
             if kept:
                 first = {"run": Path(run).name, "sha256": settings["run"], **(first_stage or {})}
                 hashes = {"topics": topics.fingerprint, "documents": documents.fingerprint, "scored texts sha256": plan.texts}
                 with placed(sidecar(output)) as file:
-                    file.write(
-                        dumped(describe(_method(report, settings, model_name, k, interpolate), {**(data or {}), **hashes, "first stage": first}, started, tag))
-                    )
+                    file.write(dumped(describe(_method(report, settings, model_name, k), {**(data or {}), **hashes, "first stage": first}, started, tag)))
             finished = True
         finally:
             journal.close(finished)
@@ -137,7 +142,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
         check_writable(sidecar(output))
 
 
-def _method(report: Report, settings: dict[str, Any], model_name: str, k: int, interpolate: float | None) -> dict[str, Any]:
+def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:
     scoring = {name: settings[name] for name in ("max length", "query tokens", "batch tokens", "precision", "arithmetic", "calibration", "windows")}
     return {
         "retrieval": [
@@ -150,11 +155,15 @@ def _method(report: Report, settings: dict[str, Any], model_name: str, k: int, i
                 "reranks": k,
                 "seed": None,
                 "cascade": report.cascade,
-                "interpolation": None if interpolate is None else {"weight": interpolate, "scores": "standardised within a topic's re-ranked candidates"},
+                "interpolation": None
+                if report.interpolated is None
+                else {"weight": report.interpolated, "scores": "standardised within a topic's re-ranked candidates"},
                 **scoring,
             },
         ],
-        "counts": {name: count for name, count in report._asdict().items() if name not in ("precision", "cascade")},  # which stand among the settings
+        "counts": {
+            name: count for name, count in report._asdict().items() if name not in ("precision", "cascade", "interpolated")
+        },  # which stand among the settings
     }
 
 

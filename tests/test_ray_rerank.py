@@ -79,11 +79,12 @@ def spec(toy_model: Path, **changed: Any) -> Any:
     return model, ray_rerank.Spec.of(str(toy_model), model, 1)._replace(**changed)
 
 
-def test_workers_find_a_directory_by_its_whole_path(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_find_a_directory_by_its_whole_path(toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = spec(toy_model)
-    monkeypatch.chdir(toy_model.parent)
-    assert ray_rerank.Spec.of(toy_model.name, model, 1).name == str(Path.cwd() / toy_model.name)
-    Path("default").symlink_to(toy_model)
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "default"):
+        Path(name).symlink_to(toy_model)
+    assert ray_rerank.Spec.of("mine", model, 1).name == str(tmp_path / "mine")
     assert [ray_rerank.Spec.of(name, model, 1).name for name in ("owner/name", "default")] == ["owner/name", "default"]
 
 

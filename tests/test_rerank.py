@@ -326,7 +326,7 @@ def test_the_sidecar(place: Path, demo: Any, model: Any) -> None:
         "fp32",
     )
     assert second["model sha256"] == model.fingerprint and len(model.fingerprint) == 64
-    assert sidecar["method"]["counts"] | {"precision": "fp32", "cascade": None} == report._asdict() and sidecar["tag"] == "mine"
+    assert sidecar["method"]["counts"] | {"precision": "fp32", "cascade": None, "interpolated": None} == report._asdict() and sidecar["tag"] == "mine"
     assert sidecar["data"]["first stage"]["run"] == "first.trec" and sidecar["data"]["test collection"] == {"ir_datasets": DEMO}
     assert {"csrerank", "torch", "transformers"} <= set(sidecar["platform"]["software"]["libraries"])
     assert (place / "out.trec").read_text().splitlines()[0].endswith(" mine")
@@ -578,37 +578,69 @@ def test_interpolated_by_hand() -> None:
     assert moved == pytest.approx(found, abs=1e-5)  # neither scale counts
 
 
-@pytest.mark.parametrize("first", [[2.0, 2.0, 2.0], [1e300, -1e300, 0.0], [5e-324, 0.0, 0.0]])
-def test_interpolated_with_odd_scores(first: list[float]) -> None:
+LADDER = [float(np.float32(7) - step * np.spacing(np.float32(7))) for step in range(3)]  # as a run's writer sets ties apart
+
+
+@pytest.mark.parametrize("first", [[2.0, 2.0, 2.0], [0.0, 0.0, 0.0], LADDER, [0.0, -1.4e-45, -2.8e-45]])
+def test_a_first_stage_that_says_nothing(first: list[float]) -> None:
     from csrerank.interpolation import interpolated
 
-    found = interpolated(first, np.array([1, 2, 3], np.float32), 0.5)
-    assert np.isfinite(found).all() and (first[0] == first[1]) == (list(np.argsort(found)) == [0, 1, 2])
+    assert interpolated(first, np.array([1, 2, 3], np.float32), 0.5) == pytest.approx([-0.612372, 0, 0.612372], abs=1e-6)
+
+
+def test_interpolated_at_the_edges() -> None:
+    from csrerank.interpolation import interpolated
+
+    assert np.isfinite(interpolated([1e300, -1e300, 0.0], np.array([3e38, -3e38, 0], np.float32), 0.5)).all()
     assert interpolated([4.0], np.array([1], np.float32), 0.5).tolist() == [0.0] and interpolated([], np.zeros(0, np.float32), 0.5).size == 0
+    for first, second in np.random.default_rng(1).normal(size=(200, 2)):
+        one, other = sorted((first, second))
+        assert (
+            np.ptp(interpolated([other, one], np.array([one, other], np.float32), 0.5)) == 0
+        )  # against each other: a tie, which keeps the first stage's order
 
 
 def test_a_run_is_interpolated_from_the_models_scores(place: Path, demo: Any, model: Any) -> None:
+    """Each topic by its own first stage's scores; a document without a text in between shifts none."""
     from csrerank.interpolation import interpolated
 
-    _, alone = of_demo(place, demo, model, "alone.trec", k=7)
-    _, both = of_demo(place, demo, model, "both.trec", k=7, interpolate=0.4)
-    for first, one, two in zip(RANKINGS, alone, both, strict=True):
+    generator = np.random.default_rng(3)
+    rankings = [ranking._replace(scores=sorted(generator.gumbel(size=len(PASSAGES)).tolist(), reverse=True)) for ranking in RANKINGS]
+    rankings = [ranking._replace(docs=[*ranking.docs[:2], "no-text", *ranking.docs[2:-1]]) for ranking in rankings]
+    write_run(place / "first.trec", rankings, "bm25")
+    _, alone = of_demo(place, demo, model, "alone.trec", k=7, missing="skip")
+    report, both = of_demo(place, demo, model, "both.trec", k=7, missing="skip", interpolate=0.4)
+    for first, one, two in zip(read_run(place / "first.trec"), alone, both, strict=True):
         scores = dict(zip(one.docs, one.scores, strict=True))
-        head = first.docs[:7]
-        wanted = dict(zip(head, interpolated(first.scores[:7], np.array([scores[doc] for doc in head], np.float32), 0.4).tolist(), strict=True))
-        assert two.docs[:7] == sorted(head, key=lambda doc: -wanted[doc]) and two.scores[:7] == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-5)
-        assert two.docs[7:] == first.docs[7:] and two.scores == sorted(two.scores, reverse=True)
-    method = yaml.safe_load((place / "both.trec.ir-metadata.yml").read_text())["method"]["retrieval"][1]
-    assert method["interpolation"]["weight"] == 0.4
-    assert yaml.safe_load((place / "alone.trec.ir-metadata.yml").read_text())["method"]["retrieval"][1]["interpolation"] is None
+        head = {doc: score for doc, score in zip(first.docs[:7], first.scores, strict=False) if doc != "no-text"}
+        wanted = dict(zip(head, interpolated(list(head.values()), np.array([scores[doc] for doc in head], np.float32), 0.4).tolist(), strict=True))
+        assert two.docs[:6] == sorted(head, key=lambda doc: -wanted[doc]) and two.scores[:6] == pytest.approx(sorted(wanted.values(), reverse=True), abs=1e-5)
+        assert two.docs[6:] == first.docs[7:] and two.scores == sorted(two.scores, reverse=True)
+    assert report.interpolated == 0.4 and "; ranked by 0.4 of the model's scores and 0.6 of the first stage's" in report.summary("both.trec")
+    methods = [yaml.safe_load((place / f"{name}.trec.ir-metadata.yml").read_text())["method"]["retrieval"][1] for name in ("alone", "both")]
+    assert methods[0]["interpolation"] is None and methods[1]["interpolation"]["weight"] == 0.4
 
 
 def test_interpolation_goes_on_from_the_journal_of_another_weight(place: Path, demo: Any, model: Any) -> None:
-    _, whole = of_demo(place, demo, model, "whole.trec", interpolate=0.4)
+    of_demo(place, demo, model, "whole.trec", window=10, interpolate=0.4)
     with pytest.raises(Stop):
-        of_demo(place, demo, Watched(model, stop_at(2)), window=10)
-    report, run = of_demo(place, demo, model, window=10, interpolate=0.4)
-    assert report.resumed == 36 and [ranking.docs for ranking in run] == [ranking.docs for ranking in whole]
+        of_demo(place, demo, Watched(model, stop_at(2)), window=10, interpolate=0.7)
+    report, _ = of_demo(place, demo, model, window=10, interpolate=0.4)
+    assert report.resumed == 36 and (place / "out.trec").read_bytes() == (place / "whole.trec").read_bytes()
+
+
+def test_interpolation_takes_exact_scores(place: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where auto would otherwise be mixed, whose scores below the best are of another kind."""
+    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.request import Sources, rerank
+
+    monkeypatch.setattr(Reranker, "take_fastest", lambda self: pytest.fail("the scores would not be of one kind"))
+    options = {"k": 100, "tag": "t", "missing": "error", "quiet": True}
+    given = [str(place / "first.trec"), str(place / "out.trec"), Sources(DEMO, None, None, None, None, False), str(toy_model), Settings(128, 40)]
+    _, report = rerank(*given, say=lambda _: None, interpolate=0.5, **options)
+    assert report.precision in ("bf16", "fp32")
+    with pytest.raises(pytest.fail.Exception):
+        rerank(*given, say=lambda _: None, **options)
 
 
 @pytest.mark.parametrize(
@@ -620,9 +652,12 @@ def test_interpolation_goes_on_from_the_journal_of_another_weight(place: Path, d
         ((0.5, "--precision", "mixed"), "--interpolate does not go with --precision mixed"),
     ],
 )
-def test_interpolation_refused(place: Path, toy_model: Path, options: tuple[object, ...], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_interpolation_refused(
+    place: Path, toy_model: Path, options: tuple[object, ...], said: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from csrerank.cli import run_command
 
+    monkeypatch.setattr("csrerank.models.reranker.Reranker.load", lambda *_: pytest.fail("it could be said before that"))
     given = command(["--run", place / "first.trec", "--dataset", DEMO, "--output", place / "out.trec", "--interpolate", *options], toy_model)
     with pytest.raises(SystemExit) as ended:
         run_command([str(word) for word in given])
