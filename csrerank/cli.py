@@ -3,6 +3,7 @@
 import errno
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,13 @@ def say(message: str) -> None:
     type=click.IntRange(min=1),
     help="To compute with; their number may move the last bits of scores.  [default: all processors, or a worker's share]",
 )
-@click.option("--engine", type=click.Choice(["process", "ray"]), default="process", show_default=True, help="ray: windows of the job scored by Ray workers.")
+@click.option(
+    "--engine",
+    type=click.Choice(["process", "accelerate", "ray"]),
+    default="process",
+    show_default=True,
+    help="accelerate: windows of the job scored by the processes of an `accelerate launch`, a GPU each; ray: by Ray workers.",
+)
 @click.option(
     "--workers", type=click.IntRange(min=1), help="For ray: here, processes that share the processors  [default: 1]; on a cluster [default: what fits]."
 )
@@ -94,6 +101,7 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
 
     Killed at any moment, the same command goes on from its journal and writes the same bytes.
     """
+    from csrerank.integrations.accelerate_rerank import Team
     from csrerank.models.reranker import Settings, Windows
     from csrerank.request import Sources, rerank
 
@@ -107,23 +115,13 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
         raise InputError("--confidence belongs to --cascade; give that too")
     cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.95) if given["cascade"] is not None else None
     where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
-    target, report = rerank(
-        run,
-        output,
-        sources,
-        model,
-        settings,
-        device=device,
-        **where,
-        say=remark,
-        k=given["k"],
-        tag=given["tag"],
-        missing=given["missing"],
-        quiet=quiet,
-        cascade=cascade,
-        interpolate=given["interpolate"],
-    )
-    remark(report.summary(target))
+    options = {"k": given["k"], "tag": given["tag"], "missing": given["missing"], "quiet": quiet, "cascade": cascade, "interpolate": given["interpolate"]}
+    with Team(device) if given["engine"] == "accelerate" else nullcontext() as team:
+        if team is not None and not team.first:
+            team.serve()
+            return
+        target, report = rerank(run, output, sources, model, settings, device=device, **where, team=team, say=remark, **options)
+        remark(report.summary(target))
 
 
 @cli.command("retrieve")

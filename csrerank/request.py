@@ -19,6 +19,7 @@ from csrerank.trec import read_run, write_run
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
+    from csrerank.integrations.accelerate_rerank import Team
     from csrerank.models.reranker import Reranker, Settings
     from csrerank.windows import Engine
 
@@ -47,13 +48,14 @@ def rerank(
     workers: int | None = None,
     address: str | None = None,
     threads: int | None = None,
+    team: "Team | None" = None,
     say: Callable[[str], None],
     **options: Any,
 ) -> tuple[str, Report]:
     """Resolve names to texts and a model, then :func:`rerank_run`; without a ``run``, search ``sources.index`` with its topics first. Gives the output's name
     and the report.
 
-    A dataset that is not named is taken from the run's metadata sidecar, which ``say`` is told.
+    A dataset that is not named is taken from the run's metadata sidecar, which ``say`` is told. ``team`` are the processes of a launch, of which this is the first.
     """
     from csrerank.integrations.ray_rerank import check_options, threads_of
     from csrerank.metadata import dataset_of
@@ -82,6 +84,7 @@ def rerank(
     topics, documents = _texts(replace(sources, dataset=dataset))
     if not named:
         say(f"dataset {dataset} (from the run's metadata)")
+    device = team.device if team is not None else device
     check_device(device)
     threads = threads or (threads_of(workers) if engine == "ray" else None)
     with _first_stage(run, sources, topics, int(options["k"])) as source, _torch_threads(threads):
@@ -90,16 +93,17 @@ def rerank(
 
         reranker = Reranker.load(model, settings, device)
         plain = options.get("cascade") is None and options.get("interpolate") is None  # else all scores have to be of one kind
-        if settings.precision == "auto" and plain and int(options["k"]) > FEW:
-            reranker.take_fastest()
-        scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else None
+        fastest = settings.precision == "auto" and plain and int(options["k"]) > FEW
+        scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else _by(team, model, reranker) if team is not None else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.
         whole = dataset and not (sources.topics or sources.documents or sources.index)
         parts = {"topics file": sources.topics, "documents file": sources.documents, "index": sources.index, "dataset": dataset}
         named_parts = {name: value for name, value in parts.items() if value}
         data = {"test collection": {"name": dataset, "ir_datasets": dataset} if whole else named_parts}
         first = {"run": "searched here", "method": "BM25", "index": sources.index, "analyzer": sources.analyzer} if run is None else None
-        return target, rerank_run(source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, engine=scoring, **options)
+        return target, rerank_run(
+            source, target, topics, documents, reranker, data=data, first_stage=first, model_name=model, engine=scoring, fastest=fastest, **options
+        )
 
 
 def _on_ray(name: str, model: "Reranker", workers: int | None, address: str | None) -> "Callable[[], Engine]":
@@ -109,6 +113,13 @@ def _on_ray(name: str, model: "Reranker", workers: int | None, address: str | No
     from csrerank.integrations.ray_rerank import Spec, on_ray
 
     return lambda: on_ray(Spec.of(name, model, torch.get_num_threads()), workers, address)
+
+
+def _by(team: "Team", name: str, model: "Reranker") -> "Callable[[], Engine]":
+    """What makes a team's engine."""
+    import torch
+
+    return lambda: team.engine(name, model, torch.get_num_threads())
 
 
 @contextmanager

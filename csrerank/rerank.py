@@ -18,6 +18,7 @@ from csrerank.interpolation import check_interpolation, interpolated
 from csrerank.journal import Journal, journal_of, placed
 from csrerank.metadata import describe, dumped, sidecar
 from csrerank.models.cascade import TESTED
+from csrerank.models.precision import MANY
 from csrerank.plan import Plan, pairs_of, planned
 from csrerank.pruning import check_cascade, pruner_of
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
@@ -74,7 +75,7 @@ class Report(NamedTuple):
 def rerank_run(
     run: str | Path, output: str | Path, topics: "Topics", documents: "Documents", model: "Reranker", *, k: int = 100, tag: str = DEFAULT_TAG, missing: str = "error",
     data: dict[str, Any] | None = None, first_stage: dict[str, Any] | None = None, model_name: str = "", quiet: bool = False, window: int = WINDOW, engine: Callable[[], Engine] | None = None,
-    cascade: tuple[int, float] | None = None, interpolate: float | None = None,
+    cascade: tuple[int, float] | None = None, interpolate: float | None = None, fastest: bool = False,
 ) -> Report:  # fmt: skip
     """Re-rank the top ``k`` of each topic of ``run`` (a TREC run; ``-`` is standard input) and write the result to ``output`` with its metadata sidecar
     (``-`` or a pipe: neither sidecar nor journal).
@@ -83,7 +84,8 @@ def rerank_run(
     ``InputError`` before anything is scored, or with ``missing="skip"`` dropped and counted. While it runs, ``output``.journal keeps finished windows of
     ``window`` pairs or fewer (whole topics); the same call goes on from it and gives the same bytes. The journal of a call with other settings is refused. ``engine``
     makes what scores the windows, by default this process. ``cascade`` is the k of ``models.cascade`` and its confidence. ``interpolate`` is the model's share
-    in a sum with the first stage's scores (``interpolation``), by which documents are ranked then; the journal keeps the model's scores alone.
+    in a sum with the first stage's scores (``interpolation``), by which documents are ranked then; the journal keeps the model's scores alone. ``fastest``: from ``MANY``
+    pairs on, ``Reranker.take_fastest``, which needs scores that have not to be of one kind (no cascade, no sum).
     """
     started = datetime.now(UTC)
     check_request(output, k, tag)
@@ -94,6 +96,8 @@ def rerank_run(
     kept = not is_stream(output)
     with _seekable(run) as source:
         plan = planned(source, run, topics, documents, k, missing)
+        if fastest and plan.pairs >= MANY:
+            model.take_fastest()
         settings = _fingerprint(source, plan, topics, documents, model, k, missing, window, cascade)
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False

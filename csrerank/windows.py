@@ -1,13 +1,14 @@
 """The windows of a re-ranking job, which are the unit of sorting, scoring and journal, and who scores them: this process, or whoever takes ``Work``."""
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from csrerank.models.reranker import Reranker
+    from csrerank.models.reranker import Prepared, Reranker
 
 # As many whole topics, in run order, as hold so many pairs, or one that has more. It must not depend on how a job was run, because the make-up of a batch moves the
 # last bits of a score.
@@ -57,11 +58,11 @@ def windows(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
         yield window
 
 
-def score_window(model: "Reranker", work: Work, advance: Callable[[int], object] | None = None) -> Scored:
-    """Score one window with a model that is here."""
-    cut, halvings = model.encoder.passages_cut, model.budget_halvings
-    scores = model.score_pairs(work.queries, work.passages, advance, work.places)
-    return Scored(work.number, scores, model.encoder.passages_cut - cut, model.budget_halvings - halvings)
+def score_window(model: "Reranker", work: Work, advance: Callable[[int], object] | None = None, prepared: "Prepared | None" = None) -> Scored:
+    """Score one window with a model that is here; ``prepared`` are its pairs, where they are at hand."""
+    halvings = model.budget_halvings
+    pairs = prepared or model.prepared(work.queries, work.passages, work.places)
+    return Scored(work.number, model.scores_of(pairs, advance), pairs.passages_cut, model.budget_halvings - halvings)
 
 
 def place_of(model: "Reranker") -> dict[str, Any]:
@@ -78,5 +79,19 @@ def place_of(model: "Reranker") -> dict[str, Any]:
 
 
 def here(model: "Reranker") -> Engine:
-    """One window after the other in this process."""
-    return lambda work, advance: (score_window(model, window, advance) for window in work)
+    """One window after the other in this process, the next one tokenised while one is computed."""
+
+    def scored(work: Iterator[Work], advance: Callable[[int], object]) -> Iterator[Scored]:
+        with ThreadPoolExecutor(1) as beside:
+
+            def begun() -> "tuple[Work, Future[Prepared]] | None":
+                window = next(work, None)
+                return window and (window, beside.submit(model.prepared, window.queries, window.passages, window.places))
+
+            ahead = begun()
+            while ahead is not None:
+                window, pairs = ahead[0], ahead[1].result()
+                ahead = begun()
+                yield score_window(model, window, advance, pairs)
+
+    return scored

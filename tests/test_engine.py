@@ -6,7 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from csrerank.models import engine as engines
+from csrerank.models.batching import Encoded
 from csrerank.models.engine import FAMILIES, Engine
+from csrerank.models.layout import laid_out
 
 # Lengths that repeat and lengths that do not, queries and passages cut, an empty passage.
 QUERIES = ["the whale", "mountains sleep", "why do whales sleep in the night and not in the day", "stone"] * 5
@@ -54,6 +57,53 @@ def test_the_engine_gives_the_models_scores(kind: str, pooling: str, layers: Any
     own, ours = (scores(encoders[kind], "fp32", engine, pooling, layers, labels) for engine in (False, True))
     assert np.ptp(own) > 0.05  # there is something to get wrong
     assert np.abs(own - ours).max() <= 1e-4
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention takes a batch at once, padded, on whatever device."""
+    monkeypatch.setattr(engines, "laid_out", lambda *arguments: laid_out(*arguments[:-1], True))
+
+
+@pytest.mark.parametrize("kind", ["xlm-r", "mbert"])
+@pytest.mark.parametrize("pooling", ["first", "mean"])
+def test_a_batch_at_once_gives_the_same_scores(kind: str, pooling: str, encoders: dict[str, Path], as_on_a_gpu: None) -> None:
+    own, ours = (scores(encoders[kind], "fp32", engine, pooling) for engine in (False, True))
+    assert np.abs(own - ours).max() <= 1e-4
+
+
+def test_a_batch_at_once_gives_the_same_means(encoders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.models.backbones import load_backbone
+    from csrerank.models.reranker import Reranker, Settings
+
+    reranker = Reranker(*load_backbone(encoders["mbert"]), Settings(48, 10, batch_tokens=200, precision="fp32"), device="cpu")
+    apart = reranker.means(QUERIES, PASSAGES, 1)
+    monkeypatch.setattr(engines, "laid_out", lambda *arguments: laid_out(*arguments[:-1], True))
+    assert np.abs(reranker.means(QUERIES, PASSAGES, 1) - apart).max() <= 1e-5
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("pools", [False, True])
+@pytest.mark.parametrize("kind", ["xlm-r", "mbert"])
+def test_a_batch_stays_on_its_device(kind: str, pools: bool, bf16: bool, encoders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No GPU is here: torch's fake tensors, which hold no numbers but refuse to be joined with those of another device, stand for one."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    monkeypatch.setattr(engines, "state_of", lambda model: [])
+    monkeypatch.setattr(engines, "_averages", lambda layer: pools)
+    looked_up = []
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(encoders[kind], num_labels=1)).eval()
+    for name in ("word_embeddings", "token_type_embeddings", "position_embeddings"):
+        getattr(model.base_model.embeddings, name).register_forward_pre_hook(lambda module, given: looked_up.append(given[0].device.type))
+    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
+        engine = Engine(model, bf16, kind == "mbert")
+        for inputs in ([Encoded([0, 5, 2, 2, 6, 7, 2], 4), Encoded([0, 2, 2, 6, 2], 3)], [Encoded([0, 5, 2, 2, 2], 4)] * 3):
+            for found, columns in ((engine.logits(inputs), 1), (engine.means(inputs, 1), model.config.hidden_size)):
+                assert (found.device.type, found.dtype, tuple(found.shape)) == ("meta", torch.float32, (len(inputs), columns))
+    assert looked_up == ["meta"] * 12  # which lookups alone would not refuse
 
 
 @pytest.mark.parametrize("kind", ["xlm-r", "mbert"])

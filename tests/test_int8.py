@@ -192,7 +192,7 @@ def test_auto_is_mixed_where_that_pays(load: Callable[..., Any], exact: str, mon
 def int8_calibration() -> Any:
     from csrerank.models.calibration import Calibration
 
-    return Calibration({}, 0.2, 1.3)
+    return Calibration({}, 0.2, 0.95, 1.3)
 
 
 def test_what_computes_is_told(load: Callable[..., Any], exact: str) -> None:

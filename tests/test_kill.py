@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from csrerank.models.reranker import Prepared
+
 TOPICS, DEPTH, WINDOW = 25, 64, 64
 KILLS = 10
 
@@ -253,16 +255,18 @@ class StandIn:
         from csrerank.models.reranker import Settings
 
         self.settings, self.device, self.encoder, self.before, self.calls = Settings(), torch.device("cpu"), self, before, 0
-        self.passages_cut = self.budget_halvings = 0
+        self.budget_halvings = 0
 
     def queries_cut(self, queries: Sequence[str]) -> int:
         return 0
 
-    def score_pairs(self, queries: Sequence[str], passages: Sequence[str], *_: object) -> np.ndarray:
+    def prepared(self, queries: Sequence[str], passages: Sequence[str], *_: object) -> Prepared:
+        return Prepared(list(zip(queries, passages, strict=True)), np.zeros(0), [], np.zeros(0), 1)  # type: ignore[arg-type]
+
+    def scores_of(self, prepared: Prepared, *_: object) -> np.ndarray:
         self.before(self.calls)
         self.calls += 1
-        self.passages_cut += 1
-        return np.array([random.Random(query + passage).random() for query, passage in zip(queries, passages, strict=True)], np.float32)
+        return np.array([random.Random("".join(pair)).random() for pair in prepared.inputs], np.float32)
 
 
 class Power(BaseException):

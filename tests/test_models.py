@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from csrerank.errors import InputError
+from csrerank.models import batching
 from csrerank.models.batching import PairEncoder, batches
 from csrerank.models.checkpoint import find_model
 from csrerank.models.e5 import Q4, read_e5
@@ -103,6 +104,19 @@ def test_only_the_passage_is_cut_and_the_query_is_capped(toy_model: Path) -> Non
     assert encoder.queries_cut(["abcdefghij", "a"]) == 1 and encoder.passages_cut == 1
     with pytest.raises(InputError, match="leaves no room"):
         PairEncoder(tokenizer_of(toy_model), 20, 16)
+
+
+def test_a_text_is_tokenised_once_while_it_is_among_those_kept(toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = PairEncoder(tokenizer_of(toy_model), 128, 64)
+    asked: list[str] = []
+    tokenised = encoder._ids
+    monkeypatch.setattr(encoder, "_ids", lambda texts: asked.extend(texts) or tokenised(texts))
+    first = encoder.encode(["the whale", "the whale"], ["kit", "sleeping"])
+    assert encoder.encode(["the whale", "the whale"], ["kit", "sleeping"]) == first and sorted(asked) == ["kit", "sleeping", "the whale"]
+    monkeypatch.setattr(batching, "KEPT", len(tokenised(["sleeping"])[0]))
+    encoder.encode(["wal"], ["sleeping"])  # now the oldest go
+    asked.clear()
+    assert encoder.encode(["the whale", "the whale"], ["kit", "sleeping"]) == first and "the whale" in asked
 
 
 def test_token_types_follow_bert(tmp_path: Path) -> None:

@@ -120,6 +120,34 @@ def test_a_killed_worker_costs_nothing_but_time(toy_model: Path, monkeypatch: py
         assert np.array_equal(scored.scores, model.score_pairs(window.queries, window.passages))
 
 
+def test_a_worker_killed_in_the_middle_leaves_no_trace_in_the_run(run: Path, toy_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.collections.texts import DatasetDocuments, dataset_topics
+    from csrerank.rerank import rerank_run
+    from csrerank.windows import Engine
+
+    monkeypatch.setattr(ray_rerank, "Worker", Slow)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    model, asked = spec(toy_model)
+    killed: list[int] = []
+
+    def killing() -> Engine:
+        shared = ray_rerank.on_ray(asked, 2)
+
+        def scored(work: Iterator[Work], advance: Any) -> Iterator[Scored]:
+            for found in shared(work, advance):
+                yield found
+                if not killed and (workers := at_work()):
+                    workers[0].kill()
+                    killed.append(workers[0].pid)
+
+        return scored
+
+    for name, engine in (("alone", None), ("shared", killing)):
+        rerank_run(run, tmp_path / f"{name}.trec", dataset_topics(DEMO), DatasetDocuments(DEMO), model, window=270, quiet=True, engine=engine)
+    assert killed, "no worker was met at work"
+    assert (tmp_path / "shared.trec").read_bytes() == (tmp_path / "alone.trec").read_bytes()
+
+
 class Deadly(ray_rerank.Worker):
     """Ends its process at window 1."""
 

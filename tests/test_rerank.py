@@ -3,9 +3,10 @@
 import gzip
 import json
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from csrerank.metadata import write_sidecar
 from csrerank.request import Sources, default_output, rerank
 from csrerank.rerank import Report, rerank_run
 from csrerank.trec import TopicRun, read_run, write_run
-from csrerank.windows import Pair, windows
+from csrerank.windows import Pair, Work, here, windows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEMO = "csrerank/demo/en-de"
@@ -49,10 +50,10 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)
 
-    def score_pairs(self, *arguments: Any) -> np.ndarray:
+    def scores_of(self, *arguments: Any) -> np.ndarray:
         self.before(self.calls)
         self.calls += 1
-        return self.model.score_pairs(*arguments)
+        return self.model.scores_of(*arguments)
 
 
 class Stop(BaseException):
@@ -474,6 +475,34 @@ def test_a_journal_of_other_settings_is_refused_and_the_difference_named(
     assert report.resumed == 36 and "36 of them taken from the journal" in report.summary("x") and not (place / "out.trec.journal").exists()
 
 
+def test_re_ranking_needs_no_java(place: Path, toy_model: Path) -> None:
+    code = "import sys; from csrerank.rerank import main; main(sys.argv[1:]); assert not {'jnius', 'pyserini'} & set(sys.modules), sys.modules.keys()"
+    given = ["--run", place / "first.trec", "--dataset", DEMO, "--model", toy_model, "--output", place / "no-java.trec"]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, given), "--max-length", "64", "--query-tokens", "16"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_next_window_is_tokenised_while_one_is_computed(model: Any) -> None:
+    """And what comes out is what each would give alone."""
+    asked = [Work(number, [0, 0], ["why do whales sleep"] * 2, [f"whale {number}", f"mountain {number}"]) for number in range(4)]
+    events: list[str] = []
+
+    def work() -> Iterator[Work]:
+        for window in asked:
+            events.append(f"asked {window.number}")
+            yield window
+        raise InputError("the texts are gone")
+
+    found: list[np.ndarray] = []
+    with pytest.raises(InputError, match="the texts are gone"):
+        for scored in here(model)(work(), lambda count: None):
+            events.append(f"scored {scored.number}")
+            found.append(scored.scores)
+    assert events == ["asked 0", "asked 1", "scored 0", "asked 2", "scored 1", "asked 3", "scored 2"]
+    for window, scores in zip(asked, found, strict=False):
+        assert np.array_equal(scores, model.score_pairs(window.queries, window.passages))
+
+
 def test_windows_are_of_whole_topics() -> None:
     pairs = [Pair(place, f"q{place}", f"d{rank}") for place, count in enumerate((3, 4, 9, 1, 1, 1, 5)) for rank in range(count)]
     cut = list(windows(pairs, 7))
@@ -635,12 +664,15 @@ def test_interpolation_takes_exact_scores(place: Path, toy_model: Path, monkeypa
     from csrerank.request import Sources, rerank
 
     monkeypatch.setattr(Reranker, "take_fastest", lambda self: pytest.fail("the scores would not be of one kind"))
+    monkeypatch.setattr("csrerank.rerank.MANY", 54)
     options = {"k": 100, "tag": "t", "missing": "error", "quiet": True}
     given = [str(place / "first.trec"), str(place / "out.trec"), Sources(DEMO, None, None, None, None, False), str(toy_model), Settings(128, 40)]
     _, report = rerank(*given, say=lambda _: None, interpolate=0.5, **options)
     assert report.precision in ("bf16", "fp32")
     with pytest.raises(pytest.fail.Exception):
         rerank(*given, say=lambda _: None, **options)
+    monkeypatch.setattr("csrerank.rerank.MANY", 55)  # more than there are: to find out would take longer than it saves
+    assert rerank(*given, say=lambda _: None, **options)[1].precision in ("bf16", "fp32")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ class LuceneDocuments:
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
         """The texts of those of ``ids`` that exist."""
-        texts = ((doc_id, self._searcher.stored_text(doc_id)) for doc_id in ids)
+        texts = ((doc_id, self._searcher.stored_text(doc_id)) for doc_id in sorted(ids))  # as the index has them, on the whole
         return {doc_id: text for doc_id, text in texts if text is not None}
 
 

@@ -1,9 +1,12 @@
 """From texts to batches: pairs encoded with the query capped and only the passage cut, and batches of similar length under a token budget."""
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
+
+KEPT = 2**22  # token ids of texts that are kept, 4 bytes each beside the texts: a document comes up again for other topics
 
 Spans = Callable[[int], list[tuple[int, int]]]
 
@@ -25,9 +28,12 @@ class PairEncoder:
     def __init__(self, tokenizer: Any, max_length: int = 512, query_tokens: int = 64) -> None:
         self.tokenizer, self.max_length, self.query_tokens = tokenizer, max_length, query_tokens
         self.passages_cut = 0
+        self._known: dict[str, array[int]] = {}
+        self._tokens = 0  # of those
         self.prefix, self.middle, self.suffix = self._template()
         self.special = len(self.prefix) + len(self.middle) + len(self.suffix)
-        self.uses_types = "token_type_ids" in tokenizer.model_input_names
+        # Some tokenizers of RoBERTa's kin, which knows one type only, give types that are all 0.
+        self.uses_types = any(tokenizer("a", "b c").get("token_type_ids", ()))
         if query_tokens + self.special >= max_length:
             raise InputError(f"--query-tokens {query_tokens} leaves no room for the passage in --max-length {max_length}; lower the one or raise the other")
 
@@ -50,16 +56,23 @@ class PairEncoder:
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False, truncation=False, verbose=False)["input_ids"]
 
-    def _distinct(self, texts: Sequence[str]) -> dict[str, list[int]]:
-        distinct = list(dict.fromkeys(texts))
-        return dict(zip(distinct, self._ids(distinct), strict=True)) if distinct else {}
+    def _distinct(self, texts: Sequence[str]) -> "dict[str, array[int]]":
+        found = {text: self._known.get(text) for text in texts}
+        if new := [text for text, ids in found.items() if ids is None]:
+            made = {text: array("i", ids) for text, ids in zip(new, self._ids(new), strict=True)}
+            self._known.update(made)
+            self._tokens += sum(map(len, made.values()))
+            found.update(made)
+        while self._tokens > KEPT:  # those that came first go first
+            self._tokens -= len(self._known.pop(next(iter(self._known))))
+        return found  # type: ignore[return-value]
 
     def queries_cut(self, queries: Sequence[str]) -> int:
         """How many of these lose tokens to ``query_tokens``."""
         return sum(len(ids) > self.query_tokens for ids in self._distinct(queries).values())
 
     def encode(self, queries: Sequence[str], passages: Sequence[str], spans: Spans | None = None) -> tuple[list[Encoded], list[int]]:
-        """The inputs of all pairs, each distinct text tokenised once, and the pair that each input belongs to.
+        """The inputs of all pairs, each distinct text tokenised once (and not again while it is among those kept), and the pair that each input belongs to.
 
         A pair gives one input, or with ``spans`` (which gives the windows over so many passage tokens) one a window.
         """
@@ -73,7 +86,7 @@ class PairEncoder:
                 owners.append(pair)
         return inputs, owners
 
-    def assemble(self, query: list[int], passage: list[int]) -> Encoded:
+    def assemble(self, query: Sequence[int], passage: Sequence[int]) -> Encoded:
         """One input from the ids of its texts, cut to ``query_tokens`` and ``max_length``."""
         query = query[: self.query_tokens]
         room = self.max_length - self.special - len(query)

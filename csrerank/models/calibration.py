@@ -18,8 +18,9 @@ from csrerank.models.int8 import Range, largest_weight, maker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = 3  # of what is computed here and in int8.py: a range of another version is made anew
+VERSION = 4  # of what is computed here and in int8.py: a range of another version is made anew
 TOLERANCE = 0.2
+AGREEMENT = 0.95
 GAIN = 1.3
 _BUDGET = 2048
 _LONG = 512
@@ -30,20 +31,20 @@ _ROUNDS = 3
 class Calibration:
     """Ranges by product name.
 
-    ``error`` is the root mean square of int8's difference from exact scores, but for a constant, over the spread of these; ``gain`` how many times faster than
-    bfloat16, or float32 where the processor lacks that, it scores here.
+    ``error`` is the root mean square of int8's difference from exact scores, but for a constant, over the spread of these; ``agreement`` the share of all twos of inputs
+    that it ranks as they do; ``gain`` how many times faster than bfloat16, or float32 where the processor lacks that, it scores here.
     """
 
-    def __init__(self, ranges: dict[str, Range], error: float, gain: float) -> None:
-        self.ranges, self.error, self.gain, self.kept = ranges, error, gain, False
+    def __init__(self, ranges: dict[str, Range], error: float, agreement: float, gain: float) -> None:
+        self.ranges, self.error, self.agreement, self.gain, self.kept = ranges, error, agreement, gain, False
 
     @property
     def pays(self) -> bool:
-        """Whether int8 tells passages apart as the exact products do, and is enough faster for the best to be scored again.
+        """Whether int8 ranks passages as the exact products do, and is enough faster for the best to be scored again.
 
         Never where the answer, which a stopwatch gives, cannot be kept in the cache: the same command would not always score alike.
         """
-        return self.kept and self.error <= TOLERANCE and self.gain >= GAIN
+        return self.kept and self.error <= TOLERANCE and self.agreement >= AGREEMENT and self.gain >= GAIN
 
     @property
     def digest(self) -> str:
@@ -61,7 +62,7 @@ class Calibration:
 
         tensors = {f"{name}.{part}": values for name, seen in self.ranges.items() for part, values in seen._asdict().items()}
         with atomic(path) as file:
-            file.write(save(tensors, {"error": repr(self.error), "gain": repr(self.gain)}))
+            file.write(save(tensors, {name: repr(getattr(self, name)) for name in ("error", "agreement", "gain")}))
 
     @classmethod
     def load(cls, path: Path) -> "Calibration":
@@ -71,7 +72,7 @@ class Calibration:
         with safe_open(path, "pt") as file:
             names = sorted({name.rpartition(".")[0] for name in file.keys()})  # noqa: SIM118 - not a dictionary
             ranges = {name: Range(file.get_tensor(f"{name}.low"), file.get_tensor(f"{name}.high")) for name in names}
-            return cls(ranges, float(file.metadata()["error"]), float(file.metadata()["gain"]))
+            return cls(ranges, *(float(file.metadata()[name]) for name in ("error", "agreement", "gain")))
 
 
 def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool) -> Calibration:
@@ -102,7 +103,10 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
         _scores(Engine(model, False, types, watched), seen)
         exact = _scores(Engine(model, False, types), tried)
         engines = Engine(model, bf16, types), Engine(model, bf16, types, maker(ranges))
-        error = (_scores(engines[1], tried) - exact).std() / exact.std().clamp_min(1e-9)
+        coarse = _scores(engines[1], tried)
+        error = (coarse - exact).std() / exact.std().clamp_min(1e-9)
+        twos = torch.combinations(torch.arange(len(tried)))
+        agreement = ((exact[twos[:, 0]] > exact[twos[:, 1]]) == (coarse[twos[:, 0]] > coarse[twos[:, 1]])).double().mean()
         times: list[list[float]] = [[], []]
         for _ in range(_ROUNDS):
             for taken, engine in zip(times, engines, strict=True):
@@ -110,7 +114,7 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
                 _scores(engine, tried)
                 taken.append(time.perf_counter() - start)
     kept = {name: Range(*(values.clone() for values in found)) for name, found in ranges.items()}
-    return Calibration(kept, float(error.nan_to_num(torch.inf)), min(times[0]) / min(times[1]))
+    return Calibration(kept, float(error.nan_to_num(torch.inf)), float(agreement), min(times[0]) / min(times[1]))
 
 
 def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]) -> Calibration:

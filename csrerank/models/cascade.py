@@ -38,7 +38,7 @@ class Pruner(NamedTuple):
         """Predicted scores: float32 [inputs, 1] from a tensor [inputs, hidden]."""
         import torch
 
-        return means @ torch.from_numpy(self.weights[:-1, None]) + self.weights[-1].item()
+        return means @ torch.from_numpy(self.weights[:-1, None]).to(means.device) + self.weights[-1].item()
 
     def count(self, predicted: np.ndarray) -> int:
         """How many of a topic's candidates, predictions highest first, are scored."""
@@ -85,7 +85,7 @@ def fitted(
         )
     layers = model.depth // 3
     if not layers:
-        raise InputError("--cascade: needs a model of BERT's kin with four layers or more, on a CPU; leave it out")
+        raise InputError("--cascade: needs a model of BERT's kin with four layers or more, on a CPU or a GPU of NVIDIA's kind; leave it out")
     means, exact = [], []
     for place, (query, passages) in enumerate(topics):
         exact.append((score(place) if score is not None else model.score(query, passages)).astype(np.float64))

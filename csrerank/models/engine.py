@@ -1,25 +1,22 @@
 """The encoder of BERT's kin run for scoring: no padding, queries, keys and values in one product, and of the last layer what the logit needs.
 
-Inputs lie one behind the other, tokens of all of them in one matrix, so that nothing is computed for padding. Attention takes inputs of one length together, which
-needs no mask. All that reads the last layer's output is its first token: for the others only keys and values are computed there, and where that layer averages
-(csrerank's mean pooling), not even these. None of this changes what is computed for an input, but for the order in which sums are rounded.
+Inputs lie one behind the other, tokens of all of them in one matrix, so that nothing is computed for padding (``layout``). All that reads the last layer's output is its
+first token: for the others only keys and values are computed there, and where that layer averages (csrerank's mean pooling), not even these. None of this changes what is
+computed for an input, but for the order in which sums are rounded.
 """
 
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from csrerank.models.batching import Encoded
+from csrerank.models.layout import Padded, Runs, laid_out
 from csrerank.models.precision import cpu_has_bf16
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
-# Rows are filled up to a multiple: oneDNN makes code for each number of rows that it meets, which takes longer than the rows.
-ROWS = 64
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt
-_SHORT = 128  # tokens up to which two products are faster than the fused kernel, which saves memory
 Product = Callable[[Any], Any]
 Made = Callable[[str, Any, Any], Product]
 
@@ -27,8 +24,8 @@ Made = Callable[[str, Any, Any], Product]
 class Linear:
     """A product in the precision of its weights: states [tokens, in] to [tokens, out].
 
-    With AVX-512 by oneDNN's kernels, the weights laid out for them: torch's own choice for float32 may be MKL, which is slow on such processors that are not Intel's. With
-    AVX2 alone torch's own choice is the faster one.
+    On a CPU with AVX-512 by oneDNN's kernels, the weights laid out for them: torch's own choice for float32 may be MKL, which is slow on such processors that are not
+    Intel's. With AVX2 alone, and on a GPU, it is torch's own choice.
     """
 
     def __init__(self, weight: Any, bias: Any) -> None:
@@ -36,7 +33,7 @@ class Linear:
 
         self.bias, self.dtype = bias.detach(), weight.dtype
         wide = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-        self._packed = wide and (self.dtype == torch.float32 or cpu_has_bf16())
+        self._packed = wide and weight.device.type == "cpu" and (self.dtype == torch.float32 or cpu_has_bf16())
         with torch.inference_mode(False):
             own = weight.detach().clone()
             self.weight = torch.ops.mkldnn._reorder_linear_weight(own, None) if self._packed else own
@@ -76,29 +73,6 @@ def keep_memory() -> None:
         tune(_TRIM_THRESHOLD, 256 << 20)
 
 
-class Run(NamedTuple):
-    """Inputs of one length that lie one behind the other: ``inputs`` of ``length`` tokens each from row ``start`` on."""
-
-    start: int
-    inputs: int
-    length: int
-
-    def of(self, states: Any) -> Any:
-        """Their rows: [inputs, length, columns]."""
-        return states[self.start : self.start + self.inputs * self.length].view(self.inputs, self.length, -1)
-
-
-def attended(query: Any, key: Any, value: Any) -> Any:
-    """Attention over whole inputs, each [inputs, heads, tokens, size]."""
-    import torch
-
-    if key.dtype == torch.float32 or key.shape[2] > _SHORT:
-        return torch.nn.functional.scaled_dot_product_attention(query, key, value)
-    # In float32 the softmax takes half of the time, because rows of bfloat16 that do not fill a register are read one number at a time.
-    scores = torch.matmul(query, key.transpose(2, 3)).float().mul_(query.shape[3] ** -0.5)
-    return torch.matmul(torch.softmax(scores, -1).to(value.dtype), value)
-
-
 def products(layer: Any) -> list[Any]:
     """The modules of a layer that multiply: query, key, value, attention's output, and the two of the feed-forward part."""
     own = layer.attention.self
@@ -128,9 +102,13 @@ class Engine:
     def __init__(self, model: Any, bf16: bool, types: bool, made: Made | None = None) -> None:
         import torch
 
-        keep_memory()
         base = model.base_model
         self._model, self._embeddings, self._heads = model, base.embeddings, model.config.num_attention_heads
+        self._device = base.embeddings.word_embeddings.weight.device
+        self._padded = self._device.type != "cpu"
+        self._padding = None if model.config.model_type == "bert" else base.embeddings.padding_idx
+        if self._device.type == "cpu":
+            keep_memory()
         self._types, self._weights = types, state_of(model)
         kind = torch.bfloat16 if bf16 else torch.float32
 
@@ -193,74 +171,25 @@ class Engine:
 
     def means(self, inputs: Sequence[Encoded], layers: int) -> Any:
         """The mean state of each input's tokens after so many of the layers: float32 [inputs, hidden]; order as for ``logits``."""
-        import torch
+        states, layout = self._encoded(inputs, self._layers[:layers])
+        return layout.means(states)
 
-        states, runs = self._encoded(inputs, self._layers[:layers])
-        return torch.cat([run.of(states).mean(1) for run in runs])
-
-    def _encoded(self, inputs: Sequence[Encoded], layers: Sequence[Layer]) -> tuple[Any, list[Run]]:
+    def _encoded(self, inputs: Sequence[Encoded], layers: Sequence[Layer]) -> tuple[Any, Runs | Padded]:
         """The states after these layers, [tokens and filling, hidden], and where each input's are."""
-        import torch
-
-        lengths = [len(row.ids) for row in inputs]
-        runs, start = [], 0
-        for length, same in groupby(lengths):
-            run = Run(start, len(list(same)), length)
-            runs.append(run)
-            start += run.inputs * length
-        states = self._embedded(inputs, lengths)
-        # By copies of a row: a row that no text has would count among the ranges that int8 goes by.
-        states = torch.cat([states, states[-1:].expand(-start % ROWS, -1)])
-        for layer in layers:
-            joint = layer.joint(states)
-            mixed = torch.empty(len(states), states.shape[1], dtype=joint.dtype)
-            for run in runs:
-                part = run.of(joint).view(run.inputs, run.length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
-                run.of(mixed)[:] = attended(part[0], part[1], part[2]).transpose(1, 2).flatten(2)
-            mixed[start:] = mixed[start - 1]
-            states = layer.after(mixed, states)
-        return states, runs
-
-    def _firsts(self, states: Any, runs: Sequence[Run]) -> Any:
-        """The last layer's output for the first token of each input: float32 [inputs, hidden]."""
-        import torch
-
-        own = torch.cat([run.of(states)[:, 0] for run in runs])
-        if self._pools:
-            return self._last.after(self._value(torch.cat([run.of(states).mean(1) for run in runs])), own)
-        query, others = self._query(own), self._others(states)
-        mixed, at = [], 0
-        for run in runs:
-            part = run.of(others).view(run.inputs, run.length, 2, self._heads, -1).permute(2, 0, 3, 1, 4)
-            asked = query[at : at + run.inputs].view(run.inputs, 1, self._heads, -1).transpose(1, 2)
-            mixed.append(attended(asked, part[0], part[1]).transpose(1, 2).flatten(1))
-            at += run.inputs
-        return self._last.after(torch.cat(mixed), own)
-
-    def _embedded(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> Any:
-        import torch
-
         tables = self._embeddings
-        ids = torch.tensor([token for row in inputs for token in row.ids])
-        positions = self._positions(ids, lengths)
-        if self._types:
-            types = torch.cat([torch.arange(length) >= row.split for row, length in zip(inputs, lengths, strict=True)]).long()
-        else:
-            types = torch.zeros_like(ids)
-        return tables.LayerNorm(tables.word_embeddings(ids) + tables.token_type_embeddings(types) + tables.position_embeddings(positions))
+        tokens, layout = laid_out(inputs, self._padding, self._types, self._device, self._padded)
+        found = tables.word_embeddings(tokens.ids) + tables.token_type_embeddings(tokens.types) + tables.position_embeddings(tokens.positions)
+        states = tables.LayerNorm(found)
+        for layer in layers:
+            states = layer.after(layout.attended(layer.joint(states), self._heads), states)
+        return states, layout
 
-    def _positions(self, ids: Any, lengths: Sequence[int]) -> Any:
-        """Each token's position in its input: BERT counts all from 0, RoBERTa's kin count from the padding id + 1 and leave out padding ids, which a text may hold."""
-        import torch
-
-        if self._model.config.model_type == "bert":
-            return torch.cat([torch.arange(length) for length in lengths])
-        padding = self._embeddings.padding_idx
-        counted = (ids != padding).long()
-        running = counted.cumsum(0)
-        ends = torch.tensor(lengths).cumsum(0)
-        before = torch.cat([running.new_zeros(1), running[ends[:-1] - 1]])
-        return (running - before.repeat_interleave(torch.tensor(lengths))) * counted + padding
+    def _firsts(self, states: Any, layout: Runs | Padded) -> Any:
+        """The last layer's output for the first token of each input: float32 [inputs, hidden]."""
+        own = layout.firsts(states)
+        if self._pools:
+            return self._last.after(self._value(layout.means(states)), own)
+        return self._last.after(layout.asked(self._query(own), self._others(states), self._heads), own)
 
     def _head(self, firsts: Any) -> Any:
         states = firsts.float().unsqueeze(1)

@@ -14,6 +14,8 @@ PRECISIONS = ("auto", "fp32", "bf16", "mixed", "int8")
 TRAINED = ("auto", "fp32", "bf16")
 # Of each topic, scored again by ``mixed``: the ten that measures look at, and two more for what integers misplace there.
 REFINED = 12
+# Pairs of a job from which on ``auto`` asks whether integers pay: below, to find that out, once for a checkpoint and machine, takes longer than they save.
+MANY = 5000
 FEW = 48  # candidates of a topic up to which scoring them all in floating point takes no longer, where integers are a third faster
 
 

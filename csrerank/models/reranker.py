@@ -57,6 +57,17 @@ class Settings(NamedTuple):
     windows: Windows | None = None
 
 
+class Prepared(NamedTuple):
+    """Pairs in token ids: ``inputs``, the distinct pair that each is of (int64 [inputs]), the topic of each of these, and of each pair as given its distinct one (int64
+    [pairs]); and how many inputs lost tokens."""
+
+    inputs: list[Encoded]
+    owner: np.ndarray
+    topics: list[Any]
+    order: np.ndarray
+    passages_cut: int
+
+
 class Reranker:
     """A cross-encoder with one logit, or two (the log-odds of the second then count).
 
@@ -71,6 +82,8 @@ class Reranker:
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model, self.tokenizer, self.directory = model.eval().to(self.device), tokenizer, directory
+        if self.device.type == "cpu":
+            _realigned(self.model, self._served())
         limit = position_limit(model, tokenizer)
         if settings.max_length > limit:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
@@ -150,16 +163,26 @@ class Reranker:
         never mixes two batchings. Each call begins at the full budget, so that what came before does not matter. Raises ``InputError`` where memory does
         not hold a single input.
         """
-        if not len(queries):
-            return np.zeros(0, np.float32)
+        return self.scores_of(self.prepared(queries, passages, groups), advance)
+
+    def prepared(self, queries: Sequence[str], passages: Sequence[str], groups: Sequence[int] | None = None) -> "Prepared":
+        """What ``score_pairs`` computes on, in token ids; can be made in another thread while scores are computed, though not in two at once."""
         # Each pair of texts of a topic once: at two places of a batch the same text could differ in the last bits, and twins would not tie.
         pairs = list(zip(groups if groups is not None else queries, queries, passages, strict=True))
         places = {pair: place for place, pair in enumerate(dict.fromkeys(pairs))}
+        cut = self.encoder.passages_cut
         inputs, owners = self.encoder.encode(
             [query for _, query, _ in places], [passage for _, _, passage in places], self.settings.windows.spans if self.settings.windows else None
         )
-        owner = np.array(owners)
-        topics, precision = [group for group, _, _ in places], self.settings.precision
+        topics, order = [group for group, _, _ in places], np.array([places[pair] for pair in pairs], np.int64)
+        return Prepared(inputs, np.array(owners, np.int64), topics, order, self.encoder.passages_cut - cut)
+
+    def scores_of(self, prepared: "Prepared", advance: Callable[[int], object] | None = None) -> np.ndarray:
+        """As ``score_pairs``, from what ``prepared`` gave."""
+        inputs, owner, topics, order, _ = prepared
+        if not len(order):
+            return np.zeros(0, np.float32)
+        precision = self.settings.precision
 
         def again(best: list[int]) -> np.ndarray:
             rows = np.flatnonzero(np.isin(owner, best))
@@ -169,18 +192,18 @@ class Reranker:
             scores = refine(self._scored(inputs, owner, "shallow", advance), topics, again, self.pruner.count)
         elif precision == "mixed":
             sizes = Counter(topics)
-            rows = np.flatnonzero([sizes[topics[pair]] > FEW for pair in owners])
-            coarse, many = np.zeros(len(places), np.float32), np.unique(owner[rows])
+            rows = np.flatnonzero([sizes[topics[pair]] > FEW for pair in owner])
+            coarse, many = np.zeros(len(topics), np.float32), np.unique(owner[rows])
             if len(rows):
                 coarse[many] = self._scored([inputs[row] for row in rows], np.searchsorted(many, owner[rows]), "int8", advance)
             scores = refine(coarse, topics, again)
             if advance is not None:
-                advance(len(places) - len(many))
+                advance(len(topics) - len(many))
         else:
             scores = self._scored(inputs, owner, precision, advance)
-        if advance is not None and len(places) < len(pairs):
-            advance(len(pairs) - len(places))
-        return scores[[places[pair] for pair in pairs]]
+        if advance is not None and len(topics) < len(order):
+            advance(len(order) - len(topics))
+        return scores[order]
 
     def _scored(self, inputs: list[Encoded], owner: np.ndarray, precision: str, advance: Callable[[int], object] | None) -> np.ndarray:
         """Scores of the pairs that ``owner`` counts from 0, each that of its best input: float32 [pairs]."""
@@ -273,7 +296,7 @@ class Reranker:
         def compute(budget: int) -> np.ndarray:
             with torch.inference_mode():
                 for rows in batches(lengths, budget):
-                    found[rows] = engine.means([inputs[row] for row in rows], layers).numpy()
+                    found[rows] = engine.means([inputs[row] for row in rows], layers).cpu().numpy()
             return found
 
         return self._halving(inputs, compute)
@@ -293,7 +316,10 @@ class Reranker:
                 self.budget_halvings += 1
 
     def _served(self) -> bool:
-        return self.device.type == "cpu" and Engine.serves(self.model)
+        return self.device.type in ("cpu", "cuda") and Engine.serves(self.model)
+
+    def _computes_integers(self) -> bool:
+        return self.device.type == "cpu" and self._served() and int8.supported()
 
     def _chosen(self, precision: str) -> str:
         """The precision that a name stands for; ``auto`` is bf16 where the processor has it, else fp32."""
@@ -301,9 +327,8 @@ class Reranker:
             raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
         if precision in ("fp32", "bf16"):
             return precision
-        able = self._served() and int8.supported()
         if precision in ("int8", "mixed"):
-            if not able:
+            if not self._computes_integers():
                 raise InputError(
                     f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI or AVX2); give auto"
                 )
@@ -312,12 +337,7 @@ class Reranker:
 
     def take_fastest(self) -> None:
         """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
-        able = (
-            self.settings.precision == resolve_precision("auto", self.device)
-            and self._served()
-            and int8.supported()
-            and self.model.config.hidden_size >= int8.WIDE
-        )
+        able = self.settings.precision == resolve_precision("auto", self.device) and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
         if able and self._calibrated().pays:
             self.settings = self.settings._replace(precision="mixed")
 
@@ -325,7 +345,7 @@ class Reranker:
         """The calibration of int8: given, kept in the cache for a checkpoint as it was loaded, or made for weights that are in memory only."""
         current = state_of(self.model)
         if self._calibration is None or current != self._given:
-            types, bf16 = "token_type_ids" in self.tokenizer.model_input_names, self._exact == "bf16"
+            types, bf16 = self.encoder.uses_types, self._exact == "bf16"
 
             def make() -> Calibration:
                 return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer), bf16)
@@ -356,6 +376,17 @@ class Reranker:
             tensors = tensors.pin_memory()
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self.encoder.uses_types else [])]
         return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
+
+
+def _realigned(model: Any, served: bool) -> None:
+    """Move the weights that the model's own code multiplies to memory of torch's: mapped from a file they lie at any address, by which the last bits of a product go.
+    The engine takes copies of the others."""
+    import torch
+
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear) and not (served and ".encoder." in f".{name}"):
+            for weights in module.parameters(recurse=False):
+                weights.data = weights.data.clone()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

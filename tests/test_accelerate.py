@@ -1,0 +1,89 @@
+"""``csrerank rerank --engine accelerate``: two processes of a launch write the bytes of one.
+
+``accelerate launch`` starts several processes for GPUs alone; here torch's launcher, which it calls, starts this file in two, as a program that takes the command as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEMO = "csrerank/demo/en-de"
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty-eight topics with sixty documents each, in two windows."""
+    from csrerank.collections.catalogue import load
+
+    dataset = load(DEMO)
+    docs = [doc.doc_id for doc in dataset.docs_iter()]
+    path = tmp_path_factory.mktemp("run") / "first.trec"
+    with path.open("w") as file:
+        for place, query in enumerate(dataset.queries_iter()):
+            for rank in range(60):
+                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {60 - rank} bm25\n")
+    return path
+
+
+def launched(run: Path, model: Path, folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
+    command = ["rerank", "--run", run, "--dataset", DEMO, "--model", model, "--max-length", 96, "--query-tokens", 30, "--threads", 1, "--output", "two.trec"]
+    command += ["--engine", "accelerate", "--device", "cpu", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*LAUNCH, json.dumps(list(map(str, command)))], cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def test_accelerates_own_parser_passes_the_command_on() -> None:
+    """Torch's would take --run for its own --run-path."""
+    import torch.distributed.run as distributed
+    from accelerate.commands.launch import _filter_args, launch_command_parser
+
+    command = ["rerank", "--run", "bm25.trec", "--engine", "accelerate"]
+    given = launch_command_parser().parse_args(["--multi_gpu", "--num_processes", "2", "-m", "csrerank", *command])
+    passed = _filter_args(
+        given, distributed.get_args_parser(), ["--training_script", given.training_script, "--training_script_args", given.training_script_args]
+    )
+    assert (passed.training_script, passed.training_script_args, passed.module) == ("csrerank", command, True)
+
+
+def test_the_bytes_of_one_process(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+    given = ["--run", run, "--dataset", DEMO, "--model", toy_model, "--max-length", 96, "--query-tokens", 30, "--threads", 1, "--output", "one.trec"]
+    alone = cli("rerank", *given, cwd=tmp_path)
+    together = launched(run, toy_model, tmp_path)
+    assert (alone.returncode, together.returncode) == (0, 0), together.stderr
+    assert (tmp_path / "two.trec").read_bytes() == (tmp_path / "one.trec").read_bytes()
+    said = [line for line in together.stderr.splitlines() if "two.trec" in line]
+    assert said == [alone.stderr.strip().replace("one.trec", "two.trec")]  # by one of them
+    assert sorted(os.listdir(tmp_path)) == ["one.trec", "one.trec.ir-metadata.yml", "two.trec", "two.trec.ir-metadata.yml"]
+
+
+def test_bad_input_ends_all_of_them(run: Path, toy_model: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.trec"
+    wrong.write_text("whales-q1 Q0 unheard-of 1 1.0 bm25\n")
+    done = launched(wrong, toy_model, tmp_path)
+    assert done.returncode != 0 and done.stderr.count("is not in the collection; check that run and collection belong together") == 1
+    assert os.listdir(tmp_path) == ["wrong.trec"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ((), "one process was started; start the command by: accelerate launch --num_processes N -m csrerank rerank ..."),
+        (("--device", "cuda:1"), "--device cuda:1: with --engine accelerate each process takes a GPU of its own; leave it out, or give cpu"),
+    ],
+)
+def test_refused(more: tuple[str, ...], said: str, run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+    done = cli("rerank", "--run", run, "--dataset", DEMO, "--model", toy_model, "--output", "out.trec", "--engine", "accelerate", *more, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and said in done.stderr and len(done.stderr.splitlines()) == 1
+    assert os.listdir(tmp_path) == []
+
+
+if __name__ == "__main__":
+    from csrerank.cli import run_command
+
+    run_command(json.loads(sys.argv[1]))
