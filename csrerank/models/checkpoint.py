@@ -1,6 +1,7 @@
 """Checkpoints by name: where a model's directory is, its hash, and how many tokens it takes."""
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ def directory_hash(directory: Path) -> str:
             with path.open("rb") as file:
                 digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def save_tokenizer(tokenizer: Any, directory: Path) -> None:
+    """Save a tokenizer so that transformers 4 loads it too: version 5 writes the name TokenizersBackend for the class that both know as PreTrainedTokenizerFast."""
+    tokenizer.save_pretrained(directory)
+    path = directory / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def quiet_transformers() -> None:

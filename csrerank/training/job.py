@@ -316,6 +316,7 @@ def _result(state: Any, output: Path) -> Trained:
 
 
 def _write(model: Any, tokenizer: Any, base: str | Path, history: list[dict[str, float]], training: record.Training) -> None:
+    from csrerank.models.checkpoint import save_tokenizer
     from csrerank.training.curves import write_curves
 
     # Else CrossEncoder applies a sigmoid, and saturated scores tie.
@@ -324,7 +325,7 @@ def _write(model: Any, tokenizer: Any, base: str | Path, history: list[dict[str,
     work = output / trainer.CHECKPOINTS / "finished"
     shutil.rmtree(work, ignore_errors=True)
     model.save_pretrained(work)
-    tokenizer.save_pretrained(work)
+    save_tokenizer(tokenizer, work)
     write_curves(history, work)
     record.write_record(work, base, training)
     record.publish(work, output)
