@@ -1,10 +1,11 @@
 """Memory and time of ``csrerank rerank`` on large runs, and what the journal costs.
 
-    python benchmarks/big_run.py [--topics 100,6980] [--depth 1000] [--documents 200000] [--json FILE]
+    python benchmarks/big_run.py [--topics 100,1000,6980] [--depth 1000] [--killed-up-to 1000] [--documents 200000] [--json FILE]
 
 Writes synthetic topics, documents and runs to a temporary folder and re-ranks each run whole, in a process of its own, with a model so small that the rest of the
-work shows: what is read, looked up, tokenised, assembled, kept in the journal and written. Then it is done again, killed at about half and gone on with, which must give the
-same bytes; what that took more is the resume share (a second start and a second reading of the run included).
+work shows: what is read, looked up, tokenised, assembled, kept in the journal and written. Runs of --killed-up-to topics or fewer are done again, killed at about half
+and gone on with, which must give the same bytes; what that took more is what resuming costs (a second start and a second reading of the run and of all its texts included).
+Both costs are given in seconds, as a share of this job, and as a share of one whose model scores --rate pairs a second (the default model's rate on two cores).
 """
 
 import argparse
@@ -68,7 +69,7 @@ def write_run(path: Path, topics: int, depth: int, documents: int) -> None:
                 file.write(f"q{topic} Q0 d{(topic * 7919 + rank * 104729) % documents} {rank + 1} {depth - rank} synthetic\n")
 
 
-def measured(folder: Path, topics: int, depth: int) -> dict[str, float]:
+def measured(folder: Path, topics: int, depth: int, kill: bool, rate: float) -> dict[str, float]:
     """One job: seconds, peak memory, and the journal's part."""
     command = ["rerank", "--run", "run.trec", "--queries", "topics.tsv", "--docs", "docs.tsv", "--model", "model", "--max-length", "64", "--query-tokens", "16"]
     command += ["--k", str(depth), "--precision", "fp32", "--output", "out.trec", "--quiet"]
@@ -78,6 +79,15 @@ def measured(folder: Path, topics: int, depth: int) -> dict[str, float]:
     seconds = time.perf_counter() - start
     journal, lines = json.loads(said), topics * depth
     whole = (folder / "out.trec").read_bytes()
+    found: dict[str, float] = {"topics": topics, "lines": lines, "seconds": seconds, "lines a second": lines / seconds, "peak GiB": journal["peak"]}
+    found |= {
+        "journal seconds": journal["journal"],
+        "journal share": journal["journal"] / seconds,
+        "journal share at the rate": journal["journal"] * rate / lines,
+    }
+    found |= {"journal ms a window": 1000 * journal["journal"] / journal["windows"]}
+    if not kill:
+        return found
     # Killed at about half, and gone on with.
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", TIMED, *command], cwd=folder, stdout=subprocess.DEVNULL, env=environment)
@@ -89,10 +99,7 @@ def measured(folder: Path, topics: int, depth: int) -> dict[str, float]:
     resumed = time.perf_counter() - start
     if (folder / "out.trec").read_bytes() != whole:
         sys.exit("the job that was killed and gone on with wrote other bytes")
-    return {
-        "topics": topics, "lines": lines, "seconds": seconds, "lines a second": lines / seconds, "peak GiB": journal["peak"], "killed and resumed": resumed, "resume share": resumed / seconds - 1,
-        "journal share": journal["journal"] / seconds, "journal ms a window": 1000 * journal["journal"] / journal["windows"],
-    }  # fmt: skip
+    return found | {"resume seconds": resumed - seconds, "resume share": resumed / seconds - 1, "resume share at the rate": (resumed - seconds) * rate / lines}
 
 
 def _size(path: Path) -> int:
@@ -102,9 +109,11 @@ def _size(path: Path) -> int:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--topics", default="100,6980")
+    parser.add_argument("--topics", default="100,1000,6980")
     parser.add_argument("--depth", type=int, default=1000)
     parser.add_argument("--documents", type=int, default=200_000)
+    parser.add_argument("--killed-up-to", type=int, default=1000)
+    parser.add_argument("--rate", type=float, default=45.0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     words = [f"w{number}" for number in range(WORDS)]
@@ -121,10 +130,10 @@ def main() -> None:
             for topic in range(max(counts)):
                 file.write(f"q{topic}\t{' '.join(draw.choices(words, k=6))}\n")
         write_run(folder / "run.trec", 1, 10, options.documents)
-        measured(folder, 1, 10)  # the documents' index is made once, before
+        measured(folder, 1, 10, False, options.rate)  # the documents' index is made once, before
         for count in counts:
             write_run(folder / "run.trec", count, options.depth, options.documents)
-            rows.append(measured(folder, count, options.depth))
+            rows.append(measured(folder, count, options.depth, count <= options.killed_up_to, options.rate))
             print(", ".join(f"{name} {value:,.3g}" if isinstance(value, float) else f"{name} {value:,}" for name, value in rows[-1].items()), flush=True)
     if options.json:
         options.json.write_text(json.dumps({"command": sys.argv, "rows": rows}, indent=1) + "\n")

@@ -1,13 +1,14 @@
 """Pairs a second of csrerank, sentence-transformers' CrossEncoder and rerankers: the same checkpoint, the same pairs, in turns.
 
-    python benchmarks/rerank_throughput.py [--topics 200] [--rounds 5] [--json FILE] [--systems csrerank:fp32,crossencoder:fp32]
+    python benchmarks/rerank_throughput.py [--topics 200] [--rounds 5] [--json FILE] [--systems csrerank:fp32,crossencoder:fp32] [--device cuda]
 
 The pairs are XQuAD-R's: English topics (the first of --topics by a hash of their ids) with the German sentences of their --k best English sentences. Each round takes
 the next share of the topics, through every system in turn, each in a process of its own in an environment of its own (made at first use under --work, by pip).
 Before that each of the others finds its best batch size, on the first 400 pairs. Printed are medians over rounds.
 
 The share of the machine's rate counts the operations of the tokens alone (no padding) over the rate of matrix products in the model's own shapes and that precision,
-measured in each round, the faster of torch's kernel and oneDNN's.
+measured in each round, the faster of torch's kernel and oneDNN's. GFLOP a pair are those operations. Peak memory is that of the rounds (of the device, on a GPU). Tokenising
+is the time in the tokenizer's calls (csrerank: and in putting pairs together).
 """
 
 import argparse
@@ -30,26 +31,26 @@ DATASET = "csrerank/xquad-r/en-de"
 SYSTEMS = (
     "csrerank:fp32", "csrerank:bf16", "csrerank:auto", "crossencoder:fp32", "crossencoder:bf16", "crossencoder:onnx", "crossencoder:onnx-int8", "rerankers:fp32",
 )  # fmt: skip
+ON_A_GPU = ("csrerank:fp32", "csrerank:bf16", "crossencoder:fp32", "crossencoder:fp16", "crossencoder:bf16", "rerankers:fp32")
 # sentence-transformers' ONNX extra wants an older transformers than its latest version.
+_LATEST, _ONNX = ("st", ["sentence-transformers==6.*"]), ("onnx", ["sentence-transformers[onnx]==5.*"])
 ENVIRONMENTS = {
-    "crossencoder:onnx": ("onnx", ["sentence-transformers[onnx]==5.*"]),
-    "crossencoder:onnx-int8": ("onnx", ["sentence-transformers[onnx]==5.*"]),
-    "crossencoder:fp32": ("st", ["sentence-transformers==6.*", "rerankers"]),
-    "crossencoder:bf16": ("st", ["sentence-transformers==6.*", "rerankers"]),
-    "rerankers:fp32": ("st", ["sentence-transformers==6.*", "rerankers"]),
+    **{f"crossencoder:{kind}": _ONNX for kind in ("onnx", "onnx-int8")},
+    **{f"crossencoder:{kind}": _LATEST for kind in ("fp32", "fp16", "bf16")},
+    "rerankers:fp32": ("rerankers", ["rerankers[transformers]"]),
 }
-BATCHES = (8, 16, 32, 64, 128)
+BATCHES = {"cpu": (8, 16, 32, 64, 128), "cuda": (32, 64, 128, 256, 512, 1024)}
 Topics = list[tuple[str, list[str]]]
 
 
 class Worker:
     """A system in its process."""
 
-    def __init__(self, system: str, model: str, threads: int, work: Path) -> None:
+    def __init__(self, system: str, model: str, threads: int, device: str, work: Path) -> None:
         script = Path(__file__).with_name("throughput_worker.py")
-        self.system, self.batch = system, 32
+        self.system, self.batch, self._batches = system, 32, BATCHES[device.partition(":")[0]]
         self._process = subprocess.Popen(
-            [_python(system, work), str(script), system, model, str(threads)],
+            [_python(system, work), str(script), system, model, str(threads), device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -69,7 +70,7 @@ class Worker:
         """Find the best batch size; csrerank has none."""
         self.score(topics[:1])
         if not self.system.startswith("csrerank"):
-            self.batch = min(BATCHES, key=lambda batch: min(self.score(topics, batch)["seconds"] for _ in range(2)))
+            self.batch = min(self._batches, key=lambda batch: min(self.score(topics, batch)["seconds"] for _ in range(2)))
         else:
             self.score(topics)
 
@@ -89,7 +90,11 @@ def _python(system: str, work: Path) -> str:
     python = work / name / "bin" / "python"
     if not (work / name / "made").exists():
         subprocess.run([sys.executable, "-m", "venv", work / name], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", f"torch=={torch.__version__}", *packages], check=True)
+        version, _, build = torch.__version__.partition("+")
+        index = ["--extra-index-url", f"https://download.pytorch.org/whl/{build}"] if build else []
+        install = [python, "-m", "pip", "install", "-q", f"torch=={version}{'+' + build if build else ''}", *packages]
+        if subprocess.run(install, check=False).returncode:  # this build is not where pip looks
+            subprocess.run([*install, *index], check=True)
         (work / name / "made").touch()
     return str(python)
 
@@ -153,14 +158,16 @@ def shapes(model: str) -> list[tuple[int, int]]:
     return [(hidden, 3 * hidden), (hidden, hidden), (hidden, inner), (inner, hidden)]
 
 
-def machine_rates(model: str, threads: int) -> dict[str, float]:
-    """Operations a second of matrix products in the model's shapes, 2,048 rows: by precision, the shapes weighed by their work, the faster kernel of each."""
+def machine_rates(model: str, threads: int, device: str) -> dict[str, float]:
+    """Operations a second of matrix products in the model's shapes, 2,048 rows (a GPU: 16,384): by precision, the shapes weighed by their work, the faster kernel of each."""
     import torch
 
     from csrerank.models.engine import Linear
     from csrerank.models.int8 import largest_weight
 
     torch.set_num_threads(threads)
+    if device != "cpu":
+        return _gpu_rates(model, device)
     plain = torch.bfloat16 if has_bf16() else torch.float32
     rates = {}
     with torch.inference_mode():
@@ -187,12 +194,29 @@ def machine_rates(model: str, threads: int) -> dict[str, float]:
     return rates
 
 
-def _seconds(product: Any) -> float:
+def _gpu_rates(model: str, device: str) -> dict[str, float]:
+    import torch
+
+    rates = {}
+    with torch.inference_mode():
+        for name, kind in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            work = seconds = 0.0
+            for into, out in shapes(model):
+                states, weight, bias = (torch.randn(*size, device=device, dtype=kind) for size in ((16384, into), (out, into), (out,)))
+                seconds += _seconds(lambda s=states, w=weight, b=bias: torch.nn.functional.linear(s, w, b), torch.cuda.synchronize)
+                work += 2 * 16384 * into * out
+            rates[name] = work / seconds
+    return rates
+
+
+def _seconds(product: Any, wait: Any = lambda: None) -> float:
     """The median of some repetitions."""
     taken = []
-    for _ in range(15):
+    for _ in range(30):
+        wait()
         start = time.perf_counter()
         product()
+        wait()
         taken.append(time.perf_counter() - start)
     return statistics.median(taken[3:])
 
@@ -232,25 +256,30 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--systems", help="of " + " ".join(SYSTEMS) + "; by default those, bf16 only where the processor multiplies it")
+    parser.add_argument("--device", default="cpu", help="cpu, or a GPU: cuda, cuda:1")
+    parser.add_argument(
+        "--systems", help="of " + " ".join(SYSTEMS) + "; by default those, bf16 only where the processor multiplies it (a GPU: " + " ".join(ON_A_GPU) + ")"
+    )
     parser.add_argument("--work", type=Path, default=Path("build/throughput"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    systems = options.systems.split(",") if options.systems else [name for name in SYSTEMS if has_bf16() or not name.endswith(":bf16")]
+    here = [name for name in SYSTEMS if has_bf16() or not name.endswith(":bf16")] if options.device == "cpu" else ON_A_GPU
+    systems = options.systems.split(",") if options.systems else list(here)
     model = _directory(options.model, options.work)
     if "crossencoder:onnx-int8" in systems or "crossencoder:onnx" in systems:
         onnx_int8(model, options.work)
     topics = pairs(options.topics, options.k, options.work)
     if len(topics) < options.rounds:
         parser.error(f"{len(topics)} topics for {options.rounds} rounds")
-    print(f"{len(topics)} topics, {sum(len(passages) for _, passages in topics)} pairs, {_processor()}, {options.threads} threads")
-    workers = [Worker(system, model, options.threads, options.work) for system in systems]
+    machine = _processor() if options.device == "cpu" else f"{_processor()}, {_gpu(options.device)}"
+    print(f"{len(topics)} topics, {sum(len(passages) for _, passages in topics)} pairs, {machine}, {options.threads} threads")
+    workers = [Worker(system, model, options.threads, options.device, options.work) for system in systems]
     measured: dict[str, list[dict[str, Any]]] = {system: [] for system in systems}
     for worker in tqdm(workers, desc="batch sizes", disable=not sys.stderr.isatty()):
         worker.tune(topics[: max(1, 400 // options.k)])
     for turn, part in enumerate(tqdm(list(rounds_of(topics, options.rounds)), desc="rounds", disable=not sys.stderr.isatty())):
-        rates = machine_rates(model, options.threads)
+        rates = machine_rates(model, options.threads, options.device)
         for worker in workers[turn:] + workers[:turn]:
             found = worker.score(part)
             work = operations(model, part, worker.system.startswith("csrerank"))
@@ -263,7 +292,15 @@ def main() -> None:
     if options.json:
         options.json.write_text(
             json.dumps(
-                {"command": sys.argv, "machine": _processor(), "threads": options.threads, "pairs": sum(len(p) for _, p in topics), "rows": rows}, indent=1
+                {
+                    "command": sys.argv,
+                    "machine": machine,
+                    "device": options.device,
+                    "threads": options.threads,
+                    "pairs": sum(len(p) for _, p in topics),
+                    "rows": rows,
+                },
+                indent=1,
             )
             + "\n"
         )
@@ -274,6 +311,12 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _gpu(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _directory(model: str, work: Path) -> str:
@@ -297,6 +340,7 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
     precision = str(rounds[0].get("precision", system.partition(":")[2]))
     alone = rounds[0]["k"] <= FEW  # then mixed computes no integers
     exact_one = "bf16" if "bf16" in rounds[0]["rates"] else "fp32"
+    precision = {"fp16": "bf16"}.get(precision, precision)  # GPUs multiply both at one rate
     arithmetic = {"mixed": exact_one if alone else "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
 
     def least(one: dict[str, Any]) -> float:
@@ -318,6 +362,8 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
         "x its int8-ONNX": statistics.median(to_integers) if to_integers else None,
         "share of rate": statistics.median(least(one) / one["seconds"] for one in rounds) if arithmetic in rounds[0]["rates"] else None,
         "tokenising": statistics.median(one["tokenising"] / one["seconds"] for one in rounds) if "tokenising" in rounds[0] else None,
+        "GFLOP a pair": sum(one["operations"] for one in rounds) / sum(one["pairs"] for one in rounds) / 1e9,
+        "rounds": [{name: one[name] for name in ("seconds", "pairs", "operations", "rates")} for one in rounds],
         "GiB": max(one["peak"] for one in rounds),
         "batch": rounds[0]["batch"] if not system.startswith("csrerank") else None,
         "largest difference": max(differences) if differences else None,
@@ -328,15 +374,16 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
 def shown(rows: Sequence[dict[str, Any]]) -> None:
     """Print the table."""
     print(
-        "| system | pairs/s (least, most) | × CrossEncoder fp32 | × its int8-ONNX | share of the machine's rate | tokenising | peak GiB | batch | largest score difference |"
+        "| system | pairs/s (least, most) | × CrossEncoder fp32 | × its int8-ONNX | GFLOP a pair | share of the machine's rate | tokenising | peak GiB | batch | largest score difference |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for one in rows:
         name = one["system"] + (f" ({one['precision']})" if one["system"].endswith(":auto") else "")
         cells = [
             name,
             f"{one['pairs/s']:.0f} ({one['least']:.0f}, {one['most']:.0f})",
             *(f"{one[name]:.2f}" if one[name] else "" for name in ("x CrossEncoder", "x its int8-ONNX")),
+            f"{one['GFLOP a pair']:.2f}",
             f"{one['share of rate']:.0%}" if one["share of rate"] is not None else "",
             f"{one['tokenising']:.1%}" if one["tokenising"] is not None else "",
             f"{one['GiB']:.1f}",

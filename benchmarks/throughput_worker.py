@@ -1,4 +1,4 @@
-"""One re-ranker for rerank_throughput.py, in a process and an environment of its own: ``python throughput_worker.py SYSTEM MODEL THREADS``.
+"""One re-ranker for rerank_throughput.py, in a process and an environment of its own: ``python throughput_worker.py SYSTEM MODEL THREADS DEVICE``.
 
 Reads requests as lines of JSON and answers each with one: ``{"pairs": [[query, [passages]]...], "batch": N}`` is scored, and ``seconds``, ``scores`` and more come back.
 """
@@ -14,7 +14,21 @@ Topics = Sequence[tuple[str, list[str]]]
 Scores = list[float]
 
 
-def crossencoder(model: str, kind: str, threads: int) -> Callable[[Topics, int], Scores]:
+def watched(owner: Any, name: str, spent: list[float]) -> None:
+    """Have a method's time added up."""
+    method = getattr(owner, name)
+
+    def timed(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return method(*arguments, **options)
+        finally:
+            spent[0] += time.perf_counter() - start
+
+    setattr(owner, name, timed)
+
+
+def crossencoder(model: str, kind: str, threads: int, device: str, spent: list[float]) -> Callable[[Topics, int], Scores]:
     """sentence-transformers' CrossEncoder, by its own documentation's way to each back end."""
     import torch
     from sentence_transformers import CrossEncoder
@@ -27,7 +41,9 @@ def crossencoder(model: str, kind: str, threads: int) -> Callable[[Topics, int],
         options = {"provider": "CPUExecutionProvider", "session_options": session} | ({"file_name": "onnx/model_int8.onnx"} if kind == "onnx-int8" else {})
         ranker = CrossEncoder(model, backend="onnx", model_kwargs=options)
     else:
-        ranker = CrossEncoder(model, model_kwargs={"dtype": torch.bfloat16 if kind == "bf16" else torch.float32}, device="cpu")
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[kind]
+        ranker = CrossEncoder(model, model_kwargs={"dtype": dtype}, device=device)
+    watched(type(ranker.tokenizer), "__call__", spent)
 
     def score(topics: Topics, batch: int) -> Scores:
         pairs = [(query, passage) for query, passages in topics for passage in passages]
@@ -36,11 +52,12 @@ def crossencoder(model: str, kind: str, threads: int) -> Callable[[Topics, int],
     return score
 
 
-def rerankers(model: str) -> Callable[[Topics, int], Scores]:
+def rerankers(model: str, device: str, spent: list[float]) -> Callable[[Topics, int], Scores]:
     """The library rerankers, which batches within a topic."""
     from rerankers import Reranker
 
-    ranker = Reranker(model, model_type="cross-encoder", device="cpu", dtype="float32", verbose=0)
+    ranker = Reranker(model, model_type="cross-encoder", device=device, dtype="float32", verbose=0)
+    watched(type(ranker.tokenizer), "__call__", spent)
 
     def score(topics: Topics, batch: int) -> Scores:
         scores: Scores = []
@@ -53,34 +70,23 @@ def rerankers(model: str) -> Callable[[Topics, int], Scores]:
     return score
 
 
-def ours(model: str, precision: str, told: dict[str, Any]) -> Callable[[Topics, int], Scores]:
+def ours(model: str, precision: str, told: dict[str, Any], device: str, spent: list[float]) -> Callable[[Topics, int], Scores]:
     """csrerank, a window of whole topics after the other as its command has it."""
     from csrerank.models.reranker import Reranker, Settings
     from csrerank.windows import Pair, windows
 
-    ranker = Reranker.load(model, Settings(precision=precision), "cpu")
+    ranker = Reranker.load(model, Settings(precision=precision), device)
     if precision == "auto":
         ranker.take_fastest()
-    encode = ranker.encoder.encode
-    spent = [0.0]
-
-    def encoded(*arguments: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return encode(*arguments)
-        finally:
-            spent[0] += time.perf_counter() - start
-
-    ranker.encoder.encode = encoded  # type: ignore[method-assign]
+    watched(ranker.encoder, "encode", spent)
 
     def score(topics: Topics, batch: int) -> Scores:
-        spent[0] = 0.0
         pairs = [Pair(place, query, passage) for place, (query, passages) in enumerate(topics) for passage in passages]
         scores: Scores = []
         for window in windows(pairs, 2048):
             found = ranker.score_pairs([pair.topic for pair in window], [pair.doc for pair in window], None, [pair.place for pair in window])
             scores += [float(value) for value in found]
-        told.update(tokenising=spent[0], precision=ranker.settings.precision)
+        told.update(precision=ranker.settings.precision)
         return scores
 
     return score
@@ -90,24 +96,31 @@ def main() -> None:
     """Answer until the requests end."""
     import torch
 
-    system, model, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    system, model, threads, device = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     torch.set_num_threads(threads)
     told: dict[str, Any] = {}
+    spent = [0.0]
     library, _, kind = system.partition(":")
     if library == "csrerank":
-        score = ours(model, kind, told)
+        score = ours(model, kind, told, device, spent)
     elif library == "rerankers":
-        score = rerankers(model)
+        score = rerankers(model, device, spent)
     else:
-        score = crossencoder(model, kind, threads)
+        score = crossencoder(model, kind, threads, device, spent)
     for line in sys.stdin:
         request = json.loads(line)
+        spent[0] = 0.0
+        if device == "cpu":
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: other batch sizes were tried before
+        else:
+            torch.cuda.reset_peak_memory_stats()
         with torch.inference_mode():
             start = time.perf_counter()
             scores = score(request["pairs"], request["batch"])
             seconds = time.perf_counter() - start
         peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) / 2**20
-        print(json.dumps({"seconds": seconds, "scores": scores, "peak": peak, **told}), flush=True)
+        peak = peak if device == "cpu" else torch.cuda.max_memory_allocated() / 2**30
+        print(json.dumps({"seconds": seconds, "scores": scores, "peak": peak, "tokenising": spent[0], **told}), flush=True)
 
 
 if __name__ == "__main__":
