@@ -199,6 +199,17 @@ def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: Trainings, qu
     partly = reproduce.tabled(_matrix(), runs, work)
     assert "count as not run: ml-cs en-de (1 of 2)." in partly and "| ml-cs | en-de | " not in partly and "| ml-cs | de-en | " in partly
     away.rename(scores_of(place.run(cell)))
+    # Cells that were not made alike are told of.
+    assert "not all made alike" not in partly
+    kept = sidecar(place.run(cell)).read_text()
+    sidecar(place.run(cell)).write_text(
+        kept.replace("precision: " + known["cell"]["precision"], "precision: half").replace(known["cell"]["candidates sha256"], "others")
+    )
+    unlike = reproduce.tabled(_matrix(), runs, work)
+    assert (
+        f"not all made alike: precision {known['cell']['precision']} (zero-shot, ml-cs), half (ml-cs); the bytes of the candidates' runs on en-de. `" in unlike
+    )
+    sidecar(place.run(cell)).write_text(kept)
     # A dry run says the same: all there, and nothing is written.
     before = sorted(tmp_path.rglob("*"))
     assert reproduce.listed(_matrix(), runs, work).count(": there") == 16
