@@ -48,14 +48,12 @@ class Worker:
 
     def __init__(self, system: str, model: str, threads: int, device: str, work: Path) -> None:
         script = Path(__file__).with_name("throughput_worker.py")
+        self._command = [_python(system, work), str(script), system, model, str(threads), device]
         self.system, self.batch, self._batches = system, 32, BATCHES[device.partition(":")[0]]
-        self._process = subprocess.Popen(
-            [_python(system, work), str(script), system, model, str(threads), device],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def score(self, topics: Topics, batch: int | None = None) -> dict[str, Any]:
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -67,12 +65,13 @@ class Worker:
         sys.exit(f"{self.system}: ended; run it by hand: {' '.join(map(str, self._process.args))}")
 
     def tune(self, topics: Topics) -> None:
-        """Find the best batch size; csrerank has none."""
-        self.score(topics[:1])
+        """Find the best batch size (csrerank has none), and start anew, so that the other sizes' memory is gone."""
         if not self.system.startswith("csrerank"):
+            self.score(topics[:1])
             self.batch = min(self._batches, key=lambda batch: min(self.score(topics, batch)["seconds"] for _ in range(2)))
-        else:
-            self.score(topics)
+            self.close()
+            self._start()
+        self.score(topics[:1])
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -203,7 +202,7 @@ def _gpu_rates(model: str, device: str) -> dict[str, float]:
             work = seconds = 0.0
             for into, out in shapes(model):
                 states, weight, bias = (torch.randn(*size, device=device, dtype=kind) for size in ((16384, into), (out, into), (out,)))
-                seconds += _seconds(lambda s=states, w=weight, b=bias: torch.nn.functional.linear(s, w, b), torch.cuda.synchronize)
+                seconds += _seconds(lambda s=states, w=weight, b=bias: torch.nn.functional.linear(s, w, b), lambda: torch.cuda.synchronize(device))
                 work += 2 * 16384 * into * out
             rates[name] = work / seconds
     return rates
@@ -340,8 +339,7 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
     precision = str(rounds[0].get("precision", system.partition(":")[2]))
     alone = rounds[0]["k"] <= FEW  # then mixed computes no integers
     exact_one = "bf16" if "bf16" in rounds[0]["rates"] else "fp32"
-    precision = {"fp16": "bf16"}.get(precision, precision)  # GPUs multiply both at one rate
-    arithmetic = {"mixed": exact_one if alone else "int8", "onnx": "fp32", "onnx-int8": "int8"}.get(precision, precision)
+    arithmetic = {"mixed": exact_one if alone else "int8", "onnx": "fp32", "onnx-int8": "int8", "fp16": "bf16"}.get(precision, precision)
 
     def least(one: dict[str, Any]) -> float:
         """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in bf16 (or fp32) too."""

@@ -71,9 +71,9 @@ def rerankers(model: str, device: str, spent: list[float]) -> Callable[[Topics, 
 
 
 def ours(model: str, precision: str, told: dict[str, Any], device: str, spent: list[float]) -> Callable[[Topics, int], Scores]:
-    """csrerank, a window of whole topics after the other as its command has it."""
+    """csrerank, as its command has it: windows of whole topics, the next one tokenised while one is computed, and nothing known beforehand."""
     from csrerank.models.reranker import Reranker, Settings
-    from csrerank.windows import Pair, windows
+    from csrerank.windows import WINDOW, Pair, Work, here, windows
 
     ranker = Reranker.load(model, Settings(precision=precision), device)
     if precision == "auto":
@@ -81,13 +81,14 @@ def ours(model: str, precision: str, told: dict[str, Any], device: str, spent: l
     watched(ranker.encoder, "encode", spent)
 
     def score(topics: Topics, batch: int) -> Scores:
+        ranker.encoder.forget()
         pairs = [Pair(place, query, passage) for place, (query, passages) in enumerate(topics) for passage in passages]
-        scores: Scores = []
-        for window in windows(pairs, 2048):
-            found = ranker.score_pairs([pair.topic for pair in window], [pair.doc for pair in window], None, [pair.place for pair in window])
-            scores += [float(value) for value in found]
+        work = (
+            Work(number, [pair.place for pair in window], [pair.topic for pair in window], [pair.doc for pair in window])
+            for number, window in enumerate(windows(pairs, WINDOW))
+        )
         told.update(precision=ranker.settings.precision)
-        return scores
+        return [float(value) for scored in here(ranker)(work, lambda count: None) for value in scored.scores]
 
     return score
 
@@ -113,13 +114,13 @@ def main() -> None:
         if device == "cpu":
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew: other batch sizes were tried before
         else:
-            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.reset_peak_memory_stats(device)
         with torch.inference_mode():
             start = time.perf_counter()
             scores = score(request["pairs"], request["batch"])
             seconds = time.perf_counter() - start
         peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")) / 2**20
-        peak = peak if device == "cpu" else torch.cuda.max_memory_allocated() / 2**30
+        peak = peak if device == "cpu" else torch.cuda.max_memory_allocated(device) / 2**30
         print(json.dumps({"seconds": seconds, "scores": scores, "peak": peak, "tokenising": spent[0], **told}), flush=True)
 
 

@@ -78,7 +78,7 @@ def say(message: str) -> None:
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="To compute with; their number may move the last bits of scores.  [default: all processors, or a worker's share]",
+    help="To compute with; their number may move the last bits of scores.  [default: all processors, or a worker's share; what a launcher says]",
 )
 @click.option(
     "--engine",

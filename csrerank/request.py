@@ -61,6 +61,8 @@ def rerank(
     from csrerank.metadata import dataset_of
 
     check_options(engine, workers, address, threads)
+    if (engine == "accelerate") != (team is not None):
+        raise InputError("--engine accelerate needs the processes of a launch (integrations.accelerate_rerank.Team), and these need it")
     if options.get("cascade") is not None:
         check_cascade(settings)
     if options.get("interpolate") is not None:

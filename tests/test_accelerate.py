@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty-eight topics with sixty documents each, in two windows."""
+    """Forty-eight topics with a hundred documents each, in three windows: two rounds of two processes, the second for one of them."""
     from csrerank.collections.catalogue import load
 
     dataset = load(DEMO)
@@ -26,13 +27,31 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("run") / "first.trec"
     with path.open("w") as file:
         for place, query in enumerate(dataset.queries_iter()):
-            for rank in range(60):
-                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {60 - rank} bm25\n")
+            for rank in range(100):
+                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {100 - rank} bm25\n")
     return path
 
 
 def launched(run: Path, model: Path, folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
-    command = ["rerank", "--run", run, "--dataset", DEMO, "--model", model, "--max-length", 96, "--query-tokens", 30, "--threads", 1, "--output", "two.trec"]
+    command = [
+        "rerank",
+        "--run",
+        run,
+        "--dataset",
+        DEMO,
+        "--model",
+        model,
+        "--max-length",
+        48,
+        "--query-tokens",
+        16,
+        "--k",
+        200,
+        "--threads",
+        1,
+        "--output",
+        "two.trec",
+    ]
     command += ["--engine", "accelerate", "--device", "cpu", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run([*LAUNCH, json.dumps(list(map(str, command)))], cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
@@ -52,7 +71,26 @@ def test_accelerates_own_parser_passes_the_command_on() -> None:
 
 
 def test_the_bytes_of_one_process(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
-    given = ["--run", run, "--dataset", DEMO, "--model", toy_model, "--max-length", 96, "--query-tokens", 30, "--threads", 1, "--output", "one.trec"]
+    given = [
+        "--run",
+        run,
+        "--dataset",
+        DEMO,
+        "--model",
+        toy_model,
+        "--max-length",
+        48,
+        "--query-tokens",
+        16,
+        "--k",
+        200,
+        "--threads",
+        1,
+        "--device",
+        "cpu",
+        "--output",
+        "one.trec",
+    ]
     alone = cli("rerank", *given, cwd=tmp_path)
     together = launched(run, toy_model, tmp_path)
     assert (alone.returncode, together.returncode) == (0, 0), together.stderr
@@ -60,6 +98,24 @@ def test_the_bytes_of_one_process(run: Path, toy_model: Path, tmp_path: Path, cl
     said = [line for line in together.stderr.splitlines() if "two.trec" in line]
     assert said == [alone.stderr.strip().replace("one.trec", "two.trec")]  # by one of them
     assert sorted(os.listdir(tmp_path)) == ["one.trec", "one.trec.ir-metadata.yml", "two.trec", "two.trec.ir-metadata.yml"]
+
+
+def test_it_goes_on_where_one_process_was_killed(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+
+    given = ["--run", run, "--dataset", DEMO, "--model", toy_model, "--max-length", 48, "--query-tokens", 16, "--k", 100, "--threads", 1, "--device", "cpu"]
+    command = [sys.executable, "-m", "csrerank", "rerank", *map(str, given), "--output", "two.trec"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    journal = tmp_path / "two.trec.journal"
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 8000):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert journal.exists(), "it had ended before it was met"
+    together = launched(run, toy_model, tmp_path)
+    assert together.returncode == 0 and "of them taken from the journal" in together.stderr, together.stderr
+    done = (tmp_path / "two.trec").read_bytes()
+    assert cli("rerank", *given, "--output", "one.trec", cwd=tmp_path).returncode == 0
+    assert done == (tmp_path / "one.trec").read_bytes()
 
 
 def test_bad_input_ends_all_of_them(run: Path, toy_model: Path, tmp_path: Path) -> None:
@@ -73,7 +129,7 @@ def test_bad_input_ends_all_of_them(run: Path, toy_model: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ((), "one process was started; start the command by: accelerate launch --num_processes N -m csrerank rerank ..."),
+        ((), "one process was started; start the command by: accelerate launch --multi_gpu --num_processes N -m csrerank rerank ..."),
         (("--device", "cuda:1"), "--device cuda:1: with --engine accelerate each process takes a GPU of its own; leave it out, or give cpu"),
     ],
 )

@@ -180,13 +180,14 @@ def test_what_cannot_be_honoured_is_said(load: Callable[..., Any], tmp_path: Pat
 def test_auto_is_mixed_where_that_pays(load: Callable[..., Any], exact: str, monkeypatch: Any) -> None:
     """By what the calibration measured: fast enough, near enough, and kept for later runs."""
     made = int8_calibration()
-    for gain, error, kept in ((1.3, 0.2, True), (1.29, 0.2, True), (1.3, 0.21, True), (1.3, 0.2, False)):
+    enough = (1.3, 0.2, 0.95, True)
+    for measured in (enough, (1.29, 0.2, 0.95, True), (1.3, 0.21, 0.95, True), (1.3, 0.2, 0.94, True), (1.3, 0.2, 0.95, False)):
         monkeypatch.setattr(int8, "WIDE", 1)
         model = load("auto")
-        made.gain, made.error, made.kept = gain, error, kept
+        made.gain, made.error, made.agreement, made.kept = measured
         model._calibration = made
         model.take_fastest()
-        assert model.settings.precision == ("mixed" if (gain, error, kept) == (1.3, 0.2, True) else exact)
+        assert model.settings.precision == ("mixed" if measured == enough else exact)
 
 
 def int8_calibration() -> Any:

@@ -113,10 +113,28 @@ def test_a_text_is_tokenised_once_while_it_is_among_those_kept(toy_model: Path, 
     monkeypatch.setattr(encoder, "_ids", lambda texts: asked.extend(texts) or tokenised(texts))
     first = encoder.encode(["the whale", "the whale"], ["kit", "sleeping"])
     assert encoder.encode(["the whale", "the whale"], ["kit", "sleeping"]) == first and sorted(asked) == ["kit", "sleeping", "the whale"]
-    monkeypatch.setattr(batching, "KEPT", len(tokenised(["sleeping"])[0]))
+    monkeypatch.setattr(batching, "KEPT", batching._size("sleeping", tokenised(["sleeping"])[0]))
     encoder.encode(["wal"], ["sleeping"])  # now the oldest go
     asked.clear()
     assert encoder.encode(["the whale", "the whale"], ["kit", "sleeping"]) == first and "the whale" in asked
+
+
+def test_tokenizers_are_saved_under_a_name_that_transformers_4_knows(toy_model: Path, tmp_path: Path) -> None:
+    from csrerank.models.checkpoint import save_tokenizer
+    from csrerank.models.pack import default_pack
+
+    save_tokenizer(tokenizer_of(toy_model), tmp_path)
+    for folder in (tmp_path, Path(default_pack())):
+        assert json.loads((folder / "tokenizer_config.json").read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert tokenizer_of(tmp_path)("the whale")["input_ids"] == tokenizer_of(toy_model)("the whale")["input_ids"]
+
+
+def test_what_the_models_own_code_multiplies_lies_in_memory_of_torchs(toy_model: Path) -> None:
+    """The last bits of a product go by the addresses of its weights, and those of a file may be any."""
+    from csrerank.models.reranker import Reranker, Settings
+
+    head = Reranker.load(toy_model, Settings(64, 16, precision="fp32"), "cpu").model.classifier
+    assert [weights.data_ptr() % 64 for weights in head.parameters()] == [0] * len(list(head.parameters()))
 
 
 def test_token_types_follow_bert(tmp_path: Path) -> None:

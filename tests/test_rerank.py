@@ -483,7 +483,20 @@ def test_re_ranking_needs_no_java(place: Path, toy_model: Path) -> None:
 
 
 def test_the_next_window_is_tokenised_while_one_is_computed(model: Any) -> None:
-    """And what comes out is what each would give alone."""
+    """By another thread, in the order of the windows; what comes out is what each would give alone."""
+    begun, waited = [threading.Event() for _ in range(4)], []
+    prepared, scores_of = model.prepared, model.scores_of
+
+    def noted(queries: list[str], passages: list[str], places: list[int]) -> Any:
+        begun[int(passages[0].split()[1])].set()
+        return prepared(queries, passages, places)
+
+    def waiting(*arguments: Any) -> Any:
+        if len(waited) < 3:
+            waited.append(begun[len(waited) + 1].wait(20))
+        return scores_of(*arguments)
+
+    model.prepared, model.scores_of = noted, waiting
     asked = [Work(number, [0, 0], ["why do whales sleep"] * 2, [f"whale {number}", f"mountain {number}"]) for number in range(4)]
     events: list[str] = []
 
@@ -499,6 +512,8 @@ def test_the_next_window_is_tokenised_while_one_is_computed(model: Any) -> None:
             events.append(f"scored {scored.number}")
             found.append(scored.scores)
     assert events == ["asked 0", "asked 1", "scored 0", "asked 2", "scored 1", "asked 3", "scored 2"]
+    assert waited == [True] * 3
+    del model.prepared, model.scores_of
     for window, scores in zip(asked, found, strict=False):
         assert np.array_equal(scores, model.score_pairs(window.queries, window.passages))
 

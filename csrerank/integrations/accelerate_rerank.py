@@ -3,7 +3,9 @@
 The first of them reads, keeps the journal and writes, as if it were alone; the others are sent windows. What comes out is the bytes of one process.
 """
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,25 +18,37 @@ if TYPE_CHECKING:
     from csrerank.models.reranker import Reranker
     from csrerank.windows import Engine
 
-_PATIENCE = timedelta(days=30)  # the others wait while the first reads the run, or goes on from a journal
+_PATIENCE = timedelta(days=20)  # the others wait while the first reads the run, or goes on from a journal
 
 
 class Team:
     """The processes of a launch; leave it as a context manager, so that the others learn that the first has done.
 
-    :param device: ``cpu``, or None for a GPU each, where there are any.
-    :raises InputError: for another device, and where a single process was started.
+    :param device: ``cpu``, or None for a GPU each.
+    :raises InputError: for another device, where there are not GPUs enough, and where a single process was started.
     """
 
     def __init__(self, device: str | None) -> None:
+        import torch
         from accelerate import PartialState
 
         if device not in (None, "cpu"):
             raise InputError(f"--device {device}: with --engine accelerate each process takes a GPU of its own; leave it out, or give cpu")
-        self._state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+        # The launcher's; they change no result.
+        whole, asked = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+        if whole < 2:
+            raise InputError(
+                "--engine accelerate: one process was started; start the command by: accelerate launch --multi_gpu --num_processes N -m csrerank rerank ..."
+            )
+        if device is None and torch.cuda.device_count() < asked:
+            raise InputError(f"--engine accelerate: {asked} processes were started for {torch.cuda.device_count()} GPUs; start fewer, or give --device cpu")
+        try:
+            self._state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"--engine accelerate: the processes do not find each other ({(str(error).splitlines() or [''])[0]})") from None
+        # By the place in the launch, whatever variables of accelerate's say.
+        self.device = "cpu" if device == "cpu" else f"cuda:{self._state.local_process_index}"
         self._waiting = True  # the others, for what the first has to say
-        if self.size < 2:
-            raise InputError("--engine accelerate: one process was started; start the command by: accelerate launch --num_processes N -m csrerank rerank ...")
 
     @property
     def size(self) -> int:
@@ -46,18 +60,17 @@ class Team:
         """Whether this one reads and writes."""
         return bool(self._state.is_main_process)
 
-    @property
-    def device(self) -> str:
-        """Where this one computes."""
-        return str(self._state.device)
-
     def __enter__(self) -> "Team":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, InputError):
+            return  # the others may be at another step: they are left to the launcher, which ends them when this one has
         if self.first and self._waiting:
-            self._told(None)
-        self._state.destroy_process_group()
+            with nullcontext() if kind is None else suppress(InputError):  # what went wrong first is what counts
+                self._told(None)
+        if kind is None:
+            self._state.destroy_process_group()
 
     def engine(self, name: str, model: "Reranker", threads: int) -> "Engine":
         """What scores a job's windows, in the first process; ``name`` is the model's, and ``threads`` each one computes with."""

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
 
-KEPT = 2**22  # token ids of texts that are kept, 4 bytes each beside the texts: a document comes up again for other topics
+KEPT = 1 << 26  # bytes of texts and their token ids that are kept, since a document comes up again for other topics
+_EACH = 256  # bytes that a text takes beside its own and its ids'
 
 Spans = Callable[[int], list[tuple[int, int]]]
 
@@ -29,7 +30,7 @@ class PairEncoder:
         self.tokenizer, self.max_length, self.query_tokens = tokenizer, max_length, query_tokens
         self.passages_cut = 0
         self._known: dict[str, array[int]] = {}
-        self._tokens = 0  # of those
+        self._bytes = 0  # of those, about
         self.prefix, self.middle, self.suffix = self._template()
         self.special = len(self.prefix) + len(self.middle) + len(self.suffix)
         # Some tokenizers of RoBERTa's kin, which knows one type only, give types that are all 0.
@@ -61,11 +62,17 @@ class PairEncoder:
         if new := [text for text, ids in found.items() if ids is None]:
             made = {text: array("i", ids) for text, ids in zip(new, self._ids(new), strict=True)}
             self._known.update(made)
-            self._tokens += sum(map(len, made.values()))
+            self._bytes += sum(_size(text, ids) for text, ids in made.items())
             found.update(made)
-        while self._tokens > KEPT:  # those that came first go first
-            self._tokens -= len(self._known.pop(next(iter(self._known))))
+        while self._bytes > KEPT:  # those that came first go first
+            oldest = next(iter(self._known))
+            self._bytes -= _size(oldest, self._known.pop(oldest))
         return found  # type: ignore[return-value]
+
+    def forget(self) -> None:
+        """Drop the texts that are kept."""
+        self._known.clear()
+        self._bytes = 0
 
     def queries_cut(self, queries: Sequence[str]) -> int:
         """How many of these lose tokens to ``query_tokens``."""
@@ -93,6 +100,10 @@ class PairEncoder:
         self.passages_cut += len(passage) > room
         head = [*self.prefix, *query, *self.middle]
         return Encoded([*head, *passage[:room], *self.suffix], len(head))
+
+
+def _size(text: str, ids: "array[int]") -> int:
+    return _EACH + 2 * len(text) + 4 * len(ids)
 
 
 def batches(lengths: Sequence[int], token_budget: int) -> Iterator[list[int]]:

@@ -82,8 +82,6 @@ class Reranker:
 
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model, self.tokenizer, self.directory = model.eval().to(self.device), tokenizer, directory
-        if self.device.type == "cpu":
-            _realigned(self.model, self._served())
         limit = position_limit(model, tokenizer)
         if settings.max_length > limit:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
@@ -128,6 +126,7 @@ class Reranker:
             # float32 whatever it was saved in, so that --precision says what is computed
             model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(directory)
+            _realign(model)
         except InputError:
             raise
         except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
@@ -378,11 +377,12 @@ class Reranker:
         return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
 
 
-def _realigned(model: Any, served: bool) -> None:
-    """Move the weights that the model's own code multiplies to memory of torch's: mapped from a file they lie at any address, by which the last bits of a product go.
-    The engine takes copies of the others."""
+def _realign(model: Any) -> None:
+    """Move the weights of linear layers that the model's own code multiplies to memory of torch's: mapped from a file they lie at any address, by which the last bits of a
+    product go. The engine takes copies of the others."""
     import torch
 
+    served = Engine.serves(model)
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear) and not (served and ".encoder." in f".{name}"):
             for weights in module.parameters(recurse=False):
