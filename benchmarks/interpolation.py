@@ -1,8 +1,9 @@
 """What the first stage's scores add to the model's: RR@10 by the model's share in their sum (``rerank --interpolate``), against the first stage.
 
-    python benchmarks/interpolation.py --datasets csrerank/demo/en-de,csrerank/demo/ar-ru [--weights .3,.5,.7] [--topics 300] [--k 50] [--json FILE]
+    python benchmarks/interpolation.py --datasets csrerank/demo/en-de,csrerank/demo/ar-ru [--weights .3,.5,.7] [--topics 300] [--after 300] [--k 50] [--json FILE]
 
-Pairs are scored once, exactly; every weight is a sum of those scores. Topics are fixed by a hash, as those of ``csrerank reproduce``. What was ranked stays under --work,
+Pairs are scored once, exactly; every weight is a sum of those scores. Topics are fixed by a hash, as those of ``csrerank reproduce``; ``--after`` leaves out so many of
+the first, for figures on topics that nobody has looked at. What was ranked stays under --work,
 so that a killed call goes on where it was. Dense first stages need the encoder of ``scripts/build_encoder``.
 """
 
@@ -34,16 +35,24 @@ def csrerank(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "csrerank", *map(str, words), "--quiet"], check=True)
 
 
+def judged(dataset: str, options: argparse.Namespace) -> dict[str, dict[str, int]]:
+    """The judgements of the topics."""
+    whole = qrels_of(dataset, options.topics and options.topics + options.after)
+    first = qrels_of(dataset, options.after)
+    return {topic: dict(grades) for topic, grades in whole.items() if topic not in first}
+
+
 def ranked(dataset: str, options: argparse.Namespace) -> tuple[list[TopicRun], dict[str, TopicRun]]:
     """The first stage's rankings of the topics, and the model's by topic."""
     encoder = options.encoder or cache_folder() / "encoder"
     made = f"{options.first_stage}-{directory_hash(encoder)[:12]}" if options.first_stage == "dense" else options.first_stage
     name = f"{dataset.replace('/', '-')}.{made}-{options.k}"
-    whole, run = options.work / f"{name}.trec", options.work / f"{name}.{options.topics or 'all'}.trec"
+    part = f"{options.topics or 'all'}{f'-after-{options.after}' if options.after else ''}"
+    whole, run = options.work / f"{name}.trec", options.work / f"{name}.{part}.trec"
     if not sidecar(whole).exists():
         by = ["--encoder", encoder] if options.first_stage == "dense" else []
         csrerank("retrieve", "--dataset", dataset, "--first-stage", options.first_stage, "--k", options.k, "--output", whole, *by)
-    qrels = qrels_of(dataset, options.topics)
+    qrels = judged(dataset, options)
     write_run(run, [ranking for ranking in read_run(whole) if ranking.topic in qrels])
     directory = Path(find_model(options.model))
     model = directory_hash(directory)[:12] if directory.is_dir() else options.model.replace("/", "-")
@@ -68,6 +77,7 @@ def main() -> None:
     parser.add_argument("--datasets", required=True, help="ir_datasets ids, comma-separated; with the same topics, since averages are tested by topic")
     parser.add_argument("--weights", default=".5")
     parser.add_argument("--topics", type=int, help="by default all")
+    parser.add_argument("--after", type=int, default=0, metavar="N", help="leave out the first N topics")
     parser.add_argument("--k", type=int, default=50)
     parser.add_argument("--first-stage", default="dense", choices=["dense", "oracle", "bm25"])
     parser.add_argument("--encoder", type=Path)
@@ -86,14 +96,14 @@ def main() -> None:
         first, model = ranked(track.dataset, options)
         runs = [first, list(model.values()), *([summed(one, model[one.topic], weight) for one in first] for weight in weights)]
         for system, run in zip(systems, runs, strict=True):
-            found[system, track.name] = [evaluate(run, qrels_of(track.dataset, options.topics), [MEASURE])[MEASURE.name]]
+            found[system, track.name] = [evaluate(run, judged(track.dataset, options), [MEASURE])[MEASURE.name]]
         print(f"| {track.name} | " + " | ".join(f"{100 * tables.mean(found[system, track.name][0]):.1f}" for system in systems) + " |", flush=True)
     means = [sum(tables.mean(found[system, track.name][0]) for track in chosen) / len(chosen) for system in systems]
     print("| average | " + " | ".join(f"{100 * mean:.1f}" for mean in means) + " |\n")
     if options.json:
         cells = {f"{system}, {track}": tables.mean(scores[0]) for (system, track), scores in found.items()}
         options.json.write_text(json.dumps({"command": sys.argv, "cells": cells}, indent=1) + "\n")
-    clusters = {track.name: clusters_of(track.dataset, qrels_of(track.dataset, options.topics)) for track in chosen}
+    clusters = {track.name: clusters_of(track.dataset, judged(track.dataset, options)) for track in chosen}
     against = tables.difference_table(tables.differences(found, systems, chosen, clusters, tables.FIRST_STAGE))
     print("\n".join(against).replace(f"{GROUPS[0]} average", "average"))
 
