@@ -79,7 +79,7 @@ def _loaded(spec: Spec) -> "Reranker":
     from csrerank.models.reranker import Reranker
 
     torch.set_num_threads(spec.threads)
-    model = Reranker.load(spec.name, spec.settings, spec.device, spec.calibration)
+    model = Reranker.load(spec.name, spec.settings, spec.device, spec.calibration, light=True)
     model.pruner = spec.pruner
     if model.fingerprint != spec.fingerprint:
         raise InputError(f"{spec.name}: another checkpoint has this name here; give a name or folder that is the same on all machines")

@@ -16,6 +16,7 @@ from csrerank.models.calibration import Calibration, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
 from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, find_model, position_limit, quiet_transformers
 from csrerank.models.engine import Engine, state_of
+from csrerank.models.light import loaded
 from csrerank.models.precision import FEW, PRECISIONS, TRAINED, head_in_fp32, refine, resolve_precision
 
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
@@ -102,19 +103,26 @@ class Reranker:
 
     @classmethod
     def load(
-        cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None, calibration: Calibration | None = None,  # noqa: B008
+        cls, name: str | Path = DEFAULT_MODEL, settings: Settings = Settings(), device: str | None = None, calibration: Calibration | None = None, light: bool = False,  # noqa: B008
     ) -> "Reranker":  # fmt: skip
         """Load a checkpoint: ``default`` (the one that ships), a directory, or a name on the Hugging Face hub. ``calibration`` is that of int8, where it was made
-        already (on another machine it may differ in the last bits).
+        already (on another machine it may differ in the last bits). ``light``: without transformers where ``models.light`` can, which starts sooner and
+        gives the same scores, but whose ``model`` and ``tokenizer`` are good for scoring alone.
 
         Raises ``InputError`` for an unknown name, a directory without a checkpoint, or a model that does not give one or two logits.
         """
         import torch
-        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
         directory = find_model(name)
-        quiet_transformers()
+        path = Path(directory)
         try:
+            if light and path.is_dir() and (found := loaded(path)) is not None:
+                model, tokenizer = found
+                _realign(model)
+                return cls(model, tokenizer, settings, device, path, calibration)
+            from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+            quiet_transformers()
             config = AutoConfig.from_pretrained(directory)
             heads = config.architectures or []
             if not any(head.endswith("ForSequenceClassification") for head in heads):
@@ -134,7 +142,6 @@ class Reranker:
             raise InputError(
                 f"{name}: cannot be loaded as a checkpoint ({first}); give a directory saved by transformers with safetensors, or a hub name"
             ) from error
-        path = Path(directory)
         return cls(model, tokenizer, settings, device, path if path.is_dir() else None, calibration)
 
     @cached_property
