@@ -35,6 +35,12 @@ def csrerank(*words: object) -> None:
     subprocess.run([sys.executable, "-m", "csrerank", *map(str, words), "--quiet"], check=True)
 
 
+def model_hash(name: str) -> str:
+    """Of a directory; empty for a name on the hub."""
+    directory = Path(find_model(name))
+    return directory_hash(directory) if directory.is_dir() else ""
+
+
 def judged(dataset: str, options: argparse.Namespace) -> dict[str, dict[str, int]]:
     """The judgements of the topics."""
     whole = qrels_of(dataset, options.topics and options.topics + options.after)
@@ -54,8 +60,7 @@ def ranked(dataset: str, options: argparse.Namespace) -> tuple[list[TopicRun], d
         csrerank("retrieve", "--dataset", dataset, "--first-stage", options.first_stage, "--k", options.k, "--output", whole, *by)
     qrels = judged(dataset, options)
     write_run(run, [ranking for ranking in read_run(whole) if ranking.topic in qrels])
-    directory = Path(find_model(options.model))
-    model = directory_hash(directory)[:12] if directory.is_dir() else options.model.replace("/", "-")
+    model = model_hash(options.model)[:12] if model_hash(options.model) else options.model.replace("/", "-")
     better = run.with_suffix(f".{model}.{SCORING}.{options.precision}.trec")
     if not sidecar(better).exists():
         given = ["--dataset", dataset, "--model", options.model, "--k", options.k, "--precision", options.precision]
@@ -86,6 +91,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/interpolation"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.after < 0:
+        parser.error(f"--after {options.after}: give 0 or more")
     options.work.mkdir(parents=True, exist_ok=True)
     weights = [float(weight) for weight in options.weights.split(",")]
     systems = [tables.FIRST_STAGE, "model", *(f"interpolated, {weight:g}" for weight in weights)]
@@ -102,7 +109,9 @@ def main() -> None:
     print("| average | " + " | ".join(f"{100 * mean:.1f}" for mean in means) + " |\n")
     if options.json:
         cells = {f"{system}, {track}": tables.mean(scores[0]) for (system, track), scores in found.items()}
-        options.json.write_text(json.dumps({"command": sys.argv, "cells": cells}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"command": sys.argv, "model sha256": model_hash(options.model), "scoring": SCORING, "cells": cells}, indent=1) + "\n"
+        )
     clusters = {track.name: clusters_of(track.dataset, judged(track.dataset, options)) for track in chosen}
     against = tables.difference_table(tables.differences(found, systems, chosen, clusters, tables.FIRST_STAGE))
     print("\n".join(against).replace(f"{GROUPS[0]} average", "average"))

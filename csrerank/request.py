@@ -93,8 +93,7 @@ def rerank(
         from csrerank.models.precision import FEW
         from csrerank.models.reranker import Reranker
 
-        engine_computes = device is None or device.partition(":")[0] in ("cpu", "cuda")  # elsewhere transformers' own code does
-        reranker = Reranker.load(model, settings, device, light=engine_computes)
+        reranker = Reranker.load(model, settings, device, light=True)
         plain = options.get("cascade") is None and options.get("interpolate") is None  # else all scores have to be of one kind
         fastest = settings.precision == "auto" and plain and int(options["k"]) > FEW
         scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else _by(team, model, reranker) if team is not None else None

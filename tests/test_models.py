@@ -133,8 +133,9 @@ def test_what_the_models_own_code_multiplies_lies_in_memory_of_torchs(toy_model:
     """The last bits of a product go by the addresses of its weights, and those of a file may be any."""
     from csrerank.models.reranker import Reranker, Settings
 
-    head = Reranker.load(toy_model, Settings(64, 16, precision="fp32"), "cpu").model.classifier
-    assert [weights.data_ptr() % 64 for weights in head.parameters()] == [0] * len(list(head.parameters()))
+    for light in (False, True):
+        head = Reranker.load(toy_model, Settings(64, 16, precision="fp32"), "cpu", light=light).model.classifier
+        assert [weights.data_ptr() % 64 for weights in head.parameters()] == [0] * len(list(head.parameters()))
 
 
 def test_token_types_follow_bert(tmp_path: Path) -> None:

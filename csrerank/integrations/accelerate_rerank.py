@@ -5,7 +5,7 @@ The first of them reads, keeps the journal and writes, as if it were alone; the 
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -34,20 +34,24 @@ class Team:
 
         if device not in (None, "cpu"):
             raise InputError(f"--device {device}: with --engine accelerate each process takes a GPU of its own; leave it out, or give cpu")
-        # The launcher's; they change no result.
-        whole, asked = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-        if whole < 2:
-            raise InputError(
-                "--engine accelerate: one process was started; start the command by: accelerate launch --multi_gpu --num_processes N -m csrerank rerank ..."
-            )
+        said = os.environ.get("LOCAL_WORLD_SIZE", "")  # by the launcher; it changes no result
+        asked = int(said) if said.isdecimal() else 1
         if device is None and torch.cuda.device_count() < asked:
             raise InputError(f"--engine accelerate: {asked} processes were started for {torch.cuda.device_count()} GPUs; start fewer, or give --device cpu")
         try:
             self._state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+        except NotImplementedError as error:  # accelerate's, of a kind of GPU
+            raise InputError(f"--engine accelerate: {(str(error).splitlines() or [''])[0]}") from None
         except (RuntimeError, ValueError) as error:
             raise InputError(f"--engine accelerate: the processes do not find each other ({(str(error).splitlines() or [''])[0]})") from None
+        if self.size < 2:
+            raise InputError(
+                "--engine accelerate: one process was started; start the command by: accelerate launch --multi_gpu --num_processes N -m csrerank rerank ..."
+            )
         # By the place in the launch, whatever variables of accelerate's say.
         self.device = "cpu" if device == "cpu" else f"cuda:{self._state.local_process_index}"
+        if device is None:
+            torch.cuda.set_device(self.device)
         self._waiting = True  # the others, for what the first has to say
 
     @property
@@ -67,7 +71,7 @@ class Team:
         if kind is not None and not issubclass(kind, InputError):
             return  # the others may be at another step: they are left to the launcher, which ends them when this one has
         if self.first and self._waiting:
-            with nullcontext() if kind is None else suppress(InputError):  # what went wrong first is what counts
+            with suppress(InputError):  # what went wrong first is what counts, and where nothing did all is written
                 self._told(None)
         if kind is None:
             self._state.destroy_process_group()

@@ -44,7 +44,7 @@ class PairEncoder:
         """
         first, second = self._ids(["a", "b c"])
         whole = self.tokenizer("a", "b c")["input_ids"]
-        special = set(self.tokenizer.all_special_ids) - {self.tokenizer.unk_token_id}  # a vocabulary of other words has the two texts as that
+        special = set(self.tokenizer.all_special_ids) - {*first, *second}  # a vocabulary of other words has these two as its unknown one
         start = next((at for at, token in enumerate(whole) if token not in special), 0)
         middle = start + len(first)
         passage = next((at for at in range(middle, len(whole)) if whole[at] not in special), 0)

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+# Beside a model these tell transformers of more weights or tokens.
+_BESIDE = ("adapter_config.json", "special_tokens_map.json", "added_tokens.json")
 _SPECIAL = ("bos_token", "eos_token", "sep_token", "cls_token", "unk_token", "pad_token", "mask_token")
 # What the modules below are written for; a configuration with other values is transformers'.
 _EXPECTED = {
@@ -18,6 +20,11 @@ _EXPECTED = {
 _CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # Of tokenizer_config.json; another setting may be one that transformers acts on.
 _SETTINGS = {*_SPECIAL, "backend", "is_local", "local_files_only", "model_input_names", "model_max_length", "tokenizer_class", "clean_up_tokenization_spaces"}
+# Of config.json: what is told of the model's making and training, and changes no score; another name may be one that transformers acts on.
+_SILENT = {
+    "attention_probs_dropout_prob", "bos_token_id", "classifier_dropout", "csrerank", "eos_token_id", "hidden_dropout_prob", "initializer_range", "label2id",
+    "sentence_transformers", "tie_word_embeddings", "transformers_version", "use_cache", "id2label", "_name_or_path",
+}  # fmt: skip
 _CONFIG = (
     "model_type",
     "hidden_size",
@@ -32,6 +39,10 @@ _CONFIG = (
 )
 
 
+class _Other(Exception):
+    """Not of this kind after all."""
+
+
 class LightTokenizer:
     """The tokenizer of a ``tokenizer.json``, with the special tokens of a ``tokenizer_config.json``."""
 
@@ -41,6 +52,9 @@ class LightTokenizer:
         self.backend_tokenizer = Tokenizer.from_file(str(path))
         self.backend_tokenizer.no_truncation()
         self.backend_tokenizer.no_padding()
+        added = {token.content for token in self.backend_tokenizer.get_added_tokens_decoder().values()}
+        if not all(settings[name] in added for name in _SPECIAL if name in settings):
+            raise _Other  # transformers would add them
         self.model_max_length: int = settings["model_max_length"]
         self.model_input_names: list[str] = settings["model_input_names"]
         ids = {name: self.backend_tokenizer.token_to_id(settings[name]) for name in _SPECIAL if name in settings}
@@ -63,7 +77,7 @@ class LightTokenizer:
 def loaded(directory: Path) -> tuple[Any, LightTokenizer] | None:
     """The model, in float32 and for scoring alone, and its tokenizer; ``None`` for a directory that is not of this kind, which is left to transformers.
 
-    Raises what safetensors and tokenizers raise for damaged files.
+    Raises what json, safetensors and tokenizers raise for damaged files.
     """
     config_file, weights, tokenizer_file, settings_file = (
         directory / name for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -71,17 +85,31 @@ def loaded(directory: Path) -> tuple[Any, LightTokenizer] | None:
     if not all(path.is_file() for path in (config_file, weights, tokenizer_file, settings_file)):
         return None
     config, settings = (json.loads(path.read_text(encoding="utf-8")) for path in (config_file, settings_file))
-    plain = all(config.get(name) == value for name, value in _EXPECTED.items()) and all(name in config for name in _CONFIG)
-    known = settings.get("tokenizer_class") in _CLASSES and {"model_max_length", "model_input_names", "pad_token"} <= settings.keys() <= _SETTINGS
-    known = known and all(isinstance(settings.get(name, ""), str) for name in _SPECIAL)
-    if (
-        not plain
-        or not known
-        or not {"0"} <= config.get("id2label", {}).keys() <= {"0", "1"}
-        or config.get("position_embedding_type", "absolute") != "absolute"
-    ):
+    try:
+        _check(directory, config, settings)
+        return _model(config, weights), LightTokenizer(tokenizer_file, settings)
+    except _Other:
         return None
-    return _model(config, weights), LightTokenizer(tokenizer_file, settings)
+
+
+def _check(directory: Path, config: dict[str, Any], settings: dict[str, Any]) -> None:
+    sizes = [config.get(name) for name in _CONFIG if name not in ("model_type", "layer_norm_eps")]
+    known = (
+        not any((directory / name).exists() for name in _BESIDE)
+        and all(config.get(name) == value for name, value in _EXPECTED.items())
+        and config.keys() <= {*_EXPECTED, *_CONFIG, *_SILENT}
+        and all(type(size) is int for size in sizes)
+        and type(config.get("layer_norm_eps")) is float
+        and config["hidden_size"] % config["num_attention_heads"] == 0
+        and 0 <= config["pad_token_id"] < min(config["vocab_size"], config["max_position_embeddings"])
+        and (config.get("id2label") or {}).keys() in ({"0"}, {"0", "1"})
+        and settings.get("tokenizer_class") in _CLASSES
+        and {"model_max_length", "model_input_names", "pad_token"} <= settings.keys() <= _SETTINGS
+        and type(settings["model_max_length"]) is int
+        and all(isinstance(settings.get(name, ""), str) for name in _SPECIAL)
+    )
+    if not known:
+        raise _Other
 
 
 def _model(config: dict[str, Any], weights: Path) -> Any:
@@ -94,7 +122,7 @@ def _model(config: dict[str, Any], weights: Path) -> Any:
 
     def taken(name: str, *shape: int) -> nn.Parameter:
         if name not in state or tuple(state[name].shape) != shape:
-            raise ValueError(f"{weights.name}: {name} is not there, or is not of the size that config.json says")
+            raise _Other
         return nn.Parameter(state.pop(name), requires_grad=False)
 
     def made(kind: Any, name: str, shapes: dict[str, tuple[int, ...]], **settings: Any) -> Any:
@@ -162,7 +190,7 @@ def _model(config: dict[str, Any], weights: Path) -> Any:
     head = Head(dense=linear("classifier.dense", hidden, hidden), out_proj=linear("classifier.out_proj", hidden, labels))
     model: Any = Part(roberta=Part(embeddings=embeddings, encoder=Part(layer=layers)), classifier=head)
     if state:
-        raise ValueError(f"{weights.name}: {next(iter(state))} is no weight of such a model")
+        raise _Other
     model.__dict__.update(base_model=model.roberta, base_model_prefix="roberta")  # a name for it, and no second module
     model.config = SimpleNamespace(**{name: config[name] for name in _CONFIG}, is_decoder=False, num_labels=labels)
     return model.eval()

@@ -115,25 +115,9 @@ class Reranker:
 
         directory = find_model(name)
         path = Path(directory)
+        light = light and path.is_dir() and torch.device(device or "cpu").type in ("cpu", "cuda")  # on others the engine does not compute
         try:
-            if light and path.is_dir() and (found := loaded(path)) is not None:
-                model, tokenizer = found
-                _realign(model)
-                return cls(model, tokenizer, settings, device, path, calibration)
-            from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-
-            quiet_transformers()
-            config = AutoConfig.from_pretrained(directory)
-            heads = config.architectures or []
-            if not any(head.endswith("ForSequenceClassification") for head in heads):
-                raise InputError(
-                    f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder"
-                )
-            if config.num_labels not in (1, 2):
-                raise InputError(f"{name}: {config.num_labels} logits where a re-ranker has one or two; give another checkpoint")
-            # float32 whatever it was saved in, so that --precision says what is computed
-            model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(directory)
+            model, tokenizer = (loaded(path) if light else None) or _by_transformers(name, directory)
             _realign(model)
         except InputError:
             raise
@@ -382,6 +366,24 @@ class Reranker:
             tensors = tensors.pin_memory()
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self.encoder.uses_types else [])]
         return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
+
+
+def _by_transformers(name: str | Path, directory: str) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    quiet_transformers()
+    config = AutoConfig.from_pretrained(directory)
+    heads = config.architectures or []
+    if not any(head.endswith("ForSequenceClassification") for head in heads):
+        raise InputError(
+            f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder"
+        )
+    if config.num_labels not in (1, 2):
+        raise InputError(f"{name}: {config.num_labels} logits where a re-ranker has one or two; give another checkpoint")
+    # float32 whatever it was saved in, so that --precision says what is computed
+    model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(directory)
 
 
 def _realign(model: Any) -> None:
