@@ -163,20 +163,6 @@ def test_token_types_follow_bert(tmp_path: Path) -> None:
     assert [int(at >= encoded.split) for at in range(len(encoded.ids))] == own["token_type_ids"]
 
 
-def test_a_vocabulary_without_the_words_that_the_template_is_learnt_from(tmp_path: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "whale": 4}, unk_token="<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, unk_token="<unk>", pad_token="<pad>", cls_token="<s>", sep_token="</s>", bos_token="<s>", eos_token="</s>"
-    )
-    (encoded,), _ = PairEncoder(tokenizer, 16, 4).encode(["whale b"], ["whale whale"])
-    assert encoded.ids == [0, 4, 3, 2, 2, 4, 4, 2] and encoded.split == 5
-
-
 @given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 600))
 def test_batches_hold_every_input_once_within_the_budget(lengths: list[int], budget: int) -> None:
     found = list(batches(lengths, budget))

@@ -36,7 +36,7 @@ class Team:
             raise InputError(f"--device {device}: with --engine accelerate each process takes a GPU of its own; leave it out, or give cpu")
         said = os.environ.get("LOCAL_WORLD_SIZE", "")  # by the launcher; it changes no result
         asked = int(said) if said.isdecimal() else 1
-        if device is None and torch.cuda.device_count() < asked:
+        if device is None and torch.cuda.device_count() < asked and asked > 1:
             raise InputError(f"--engine accelerate: {asked} processes were started for {torch.cuda.device_count()} GPUs; start fewer, or give --device cpu")
         try:
             self._state = PartialState(cpu=device == "cpu", timeout=_PATIENCE)

@@ -1,6 +1,7 @@
 """From texts to batches: pairs encoded with the query capped and only the passage cut, and batches of similar length under a token budget."""
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class PairEncoder:
     def __init__(self, tokenizer: Any, max_length: int = 512, query_tokens: int = 64) -> None:
         self.tokenizer, self.max_length, self.query_tokens = tokenizer, max_length, query_tokens
         self.passages_cut = 0
-        self._known: dict[str, array[int]] = {}
+        self._known: OrderedDict[str, array[int]] = OrderedDict()  # whose first is found at once, as that of a dictionary is not after many were dropped
         self._bytes = 0  # of those, about
         self.prefix, self.middle, self.suffix = self._template()
         self.special = len(self.prefix) + len(self.middle) + len(self.suffix)
@@ -44,7 +45,7 @@ class PairEncoder:
         """
         first, second = self._ids(["a", "b c"])
         whole = self.tokenizer("a", "b c")["input_ids"]
-        special = set(self.tokenizer.all_special_ids) - {*first, *second}  # a vocabulary of other words has these two as its unknown one
+        special = set(self.tokenizer.all_special_ids)  # with the unknown one: a tokenizer that knows no word is none
         start = next((at for at, token in enumerate(whole) if token not in special), 0)
         middle = start + len(first)
         passage = next((at for at in range(middle, len(whole)) if whole[at] not in special), 0)
@@ -65,8 +66,7 @@ class PairEncoder:
             self._bytes += sum(_size(text, ids) for text, ids in made.items())
             found.update(made)
         while self._bytes > KEPT:  # those that came first go first
-            oldest = next(iter(self._known))
-            self._bytes -= _size(oldest, self._known.pop(oldest))
+            self._bytes -= _size(*self._known.popitem(last=False))
         return found  # type: ignore[return-value]
 
     def forget(self) -> None:
