@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from toy import demo_run
 
 DEMO = "csrerank/demo/en-de"
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
@@ -20,41 +21,25 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty-eight topics with a hundred documents each, in three windows: two rounds of two processes, the second for one of them."""
-    from csrerank.collections.catalogue import load
-
-    dataset = load(DEMO)
-    docs = [doc.doc_id for doc in dataset.docs_iter()]
-    path = tmp_path_factory.mktemp("run") / "first.trec"
-    with path.open("w") as file:
-        for place, query in enumerate(dataset.queries_iter()):
-            for rank in range(100):
-                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {100 - rank} bm25\n")
-    return path
+    return demo_run(tmp_path_factory.mktemp("run") / "first.trec", 48, 100)
 
 
-def launched(run: Path, model: Path, folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
-    command = [
-        "rerank",
-        "--run",
-        run,
-        "--dataset",
-        DEMO,
-        "--model",
-        model,
-        "--max-length",
-        48,
-        "--query-tokens",
-        16,
-        "--k",
-        100,
-        "--threads",
-        1,
-        "--output",
-        "two.trec",
-    ]
-    command += ["--engine", "accelerate", "--device", "cpu", *more]
+def command(run: Path, model: Path, output: str) -> list[str]:
+    """``csrerank rerank``, on a CPU with one thread."""
+    texts = ["--run", run, "--dataset", DEMO, "--model", model, "--max-length", 48, "--query-tokens", 16, "--k", 100]
+    return [str(word) for word in ["rerank", *texts, "--threads", 1, "--device", "cpu", "--output", output]]
+
+
+def launched(run: Path, model: Path, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*LAUNCH, json.dumps(list(map(str, command)))], cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        [*LAUNCH, json.dumps([*command(run, model, "two.trec"), "--engine", "accelerate", *more])],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
 
 def test_accelerates_own_parser_passes_the_command_on() -> None:
@@ -71,27 +56,7 @@ def test_accelerates_own_parser_passes_the_command_on() -> None:
 
 
 def test_the_bytes_of_one_process(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
-    given = [
-        "--run",
-        run,
-        "--dataset",
-        DEMO,
-        "--model",
-        toy_model,
-        "--max-length",
-        48,
-        "--query-tokens",
-        16,
-        "--k",
-        100,
-        "--threads",
-        1,
-        "--device",
-        "cpu",
-        "--output",
-        "one.trec",
-    ]
-    alone = cli("rerank", *given, cwd=tmp_path)
+    alone = cli(*command(run, toy_model, "one.trec"), cwd=tmp_path)
     together = launched(run, toy_model, tmp_path)
     assert (alone.returncode, together.returncode) == (0, 0), together.stderr
     assert (tmp_path / "two.trec").read_bytes() == (tmp_path / "one.trec").read_bytes()
@@ -100,21 +65,29 @@ def test_the_bytes_of_one_process(run: Path, toy_model: Path, tmp_path: Path, cl
     assert sorted(os.listdir(tmp_path)) == ["one.trec", "one.trec.ir-metadata.yml", "two.trec", "two.trec.ir-metadata.yml"]
 
 
-def test_it_goes_on_where_one_process_was_killed(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+class Stop(BaseException):
+    """Ends a job as a kill would, as far as its files go."""
 
-    given = ["--run", run, "--dataset", DEMO, "--model", toy_model, "--max-length", 48, "--query-tokens", 16, "--k", 100, "--threads", 1, "--device", "cpu"]
-    command = [sys.executable, "-m", "csrerank", "rerank", *map(str, given), "--output", "two.trec"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    journal = tmp_path / "two.trec.journal"
-    while process.poll() is None and not (journal.exists() and journal.stat().st_size > 8000):
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert journal.exists(), "it had ended before it was met"
+
+@pytest.mark.usefixtures("one_thread")
+def test_it_goes_on_where_one_process_was_stopped(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
+    from csrerank.collections.texts import DatasetDocuments, dataset_topics
+    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.rerank import rerank_run
+    from csrerank.windows import Scored, Work, here
+
+    model = Reranker.load(toy_model, Settings(48, 16), "cpu")
+
+    def stopped(work: Iterator[Work], advance: Callable[[int], object]) -> Iterator[Scored]:
+        yield next(here(model)(work, advance))
+        raise Stop
+
+    with pytest.raises(Stop):
+        rerank_run(run, tmp_path / "two.trec", dataset_topics(DEMO), DatasetDocuments(DEMO), model, k=100, quiet=True, engine=lambda: stopped)
     together = launched(run, toy_model, tmp_path)
-    assert together.returncode == 0 and "of them taken from the journal" in together.stderr, together.stderr
+    assert together.returncode == 0 and "2000 of them taken from the journal" in together.stderr, together.stderr
     done = (tmp_path / "two.trec").read_bytes()
-    assert cli("rerank", *given, "--output", "one.trec", cwd=tmp_path).returncode == 0
+    assert cli(*command(run, toy_model, "one.trec"), cwd=tmp_path).returncode == 0
     assert done == (tmp_path / "one.trec").read_bytes()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from toy import demo_run
 
 from csrerank.errors import InputError
 from csrerank.integrations import ray_rerank
@@ -28,16 +29,7 @@ DEMO = "csrerank/demo/en-de"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty topics with ninety documents each, in several windows."""
-    from csrerank.collections.catalogue import load
-
-    dataset = load(DEMO)
-    docs = [doc.doc_id for doc in dataset.docs_iter()]
-    path = tmp_path_factory.mktemp("run") / "first.trec"
-    with path.open("w") as file:
-        for place, query in enumerate(list(dataset.queries_iter())[:30]):
-            for rank in range(90):
-                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {90 - rank} bm25\n")
-    return path
+    return demo_run(tmp_path_factory.mktemp("run") / "first.trec", 30, 90)
 
 
 def command(run: Path, output: str, model: Path, *more: object) -> list[object]:

@@ -14,9 +14,9 @@ from csrerank.models import int8
 from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.calibration import Calibration, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
-from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, find_model, position_limit, quiet_transformers
+from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, position_limit
 from csrerank.models.engine import Engine, state_of
-from csrerank.models.light import loaded
+from csrerank.models.loading import loaded
 from csrerank.models.precision import FEW, PRECISIONS, TRAINED, head_in_fp32, refine, resolve_precision
 
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
@@ -111,22 +111,8 @@ class Reranker:
 
         Raises ``InputError`` for an unknown name, a directory without a checkpoint, or a model that does not give one or two logits.
         """
-        import torch
-
-        directory = find_model(name)
-        path = Path(directory)
-        light = light and path.is_dir() and torch.device(device or "cpu").type in ("cpu", "cuda")  # on others the engine does not compute
-        try:
-            model, tokenizer = (loaded(path) if light else None) or _by_transformers(name, directory)
-            _realign(model)
-        except InputError:
-            raise
-        except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise InputError(
-                f"{name}: cannot be loaded as a checkpoint ({first}); give a directory saved by transformers with safetensors, or a hub name"
-            ) from error
-        return cls(model, tokenizer, settings, device, path if path.is_dir() else None, calibration)
+        model, tokenizer, path = loaded(name, device, light)
+        return cls(model, tokenizer, settings, device, path, calibration)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -366,36 +352,6 @@ class Reranker:
             tensors = tensors.pin_memory()
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self.encoder.uses_types else [])]
         return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
-
-
-def _by_transformers(name: str | Path, directory: str) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-
-    quiet_transformers()
-    config = AutoConfig.from_pretrained(directory)
-    heads = config.architectures or []
-    if not any(head.endswith("ForSequenceClassification") for head in heads):
-        raise InputError(
-            f"{name}: a {'/'.join(heads) or 'model without a head'}, not a sequence-classification checkpoint; train one from it, or give a cross-encoder"
-        )
-    if config.num_labels not in (1, 2):
-        raise InputError(f"{name}: {config.num_labels} logits where a re-ranker has one or two; give another checkpoint")
-    # float32 whatever it was saved in, so that --precision says what is computed
-    model = AutoModelForSequenceClassification.from_pretrained(directory, use_safetensors=True, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(directory)
-
-
-def _realign(model: Any) -> None:
-    """Move the weights of linear layers that the model's own code multiplies to memory of torch's: mapped from a file they lie at any address, by which the last bits of a
-    product go. The engine takes copies of the others."""
-    import torch
-
-    served = Engine.serves(model)
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and not (served and ".encoder." in f".{name}"):
-            for weights in module.parameters(recurse=False):
-                weights.data = weights.data.clone()
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

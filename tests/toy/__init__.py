@@ -39,3 +39,16 @@ def build_checkpoint(folder: Path, labels: int = 1, layers: int = 2) -> Path:
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def demo_run(path: Path, topics: int, depth: int) -> Path:
+    """A run over csrerank/demo/en-de: the first topics, each with so many documents, another stretch of the collection for each."""
+    from csrerank.collections.catalogue import load
+
+    dataset = load("csrerank/demo/en-de")
+    docs = [doc.doc_id for doc in dataset.docs_iter()]
+    with path.open("w") as file:
+        for place, query in enumerate(list(dataset.queries_iter())[:topics]):
+            for rank in range(depth):
+                file.write(f"{query.query_id} Q0 {docs[(place * 7 + rank) % len(docs)]} {rank + 1} {depth - rank} bm25\n")
+    return path
