@@ -15,7 +15,7 @@ from csrerank.models.cascade import Pruner, fitted, topics_needed
 from csrerank.models.precision import TRAINED
 from csrerank.plan import Plan, pairs_of
 from csrerank.trec import read_run
-from csrerank.windows import Pair
+from csrerank.windows import Pair, Work, score_window
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
@@ -42,21 +42,14 @@ def pruner_of(
     cascade: tuple[int, float],
     journal: Journal,
     quiet: bool,
-) -> Pruner:
-    """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough."""
+) -> tuple[Pruner, dict[int, np.ndarray]]:
+    """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough. With it the scores of those topics, all by the
+    whole model: float32 [pairs] by their places in the run.
+    """
     from tqdm import tqdm
 
     top, confidence = cascade
     needed = topics_needed(confidence)
-
-    def taken() -> Pruner:
-        pruner = Pruner.unpacked(journal.windows[_PRUNER])
-        for number in range(_PRUNER - needed, _PRUNER + 1):
-            journal.windows.pop(number, None)  # they are no windows of the run
-        return pruner
-
-    if _PRUNER in journal.windows:
-        return taken()
 
     def by_topic() -> Iterator[tuple[str, list[Pair]]]:
         for _, topic in groupby(pairs_of(read_run(source), plan, k), lambda pair: pair.place):
@@ -64,7 +57,15 @@ def pruner_of(
             if len(pairs) > top:
                 yield pairs[0].topic, pairs
 
+    def taken() -> tuple[Pruner, dict[int, np.ndarray]]:
+        # Out of the journal's windows, since they are none of the run.
+        pruner = Pruner.unpacked(journal.windows.pop(_PRUNER))
+        return pruner, {place: journal.windows.pop(_PRUNER - 1 - number) for number, place in enumerate(places)}
+
     chosen = set(sorted((topic for topic, _ in by_topic()), key=lambda topic: hashlib.sha256(topic.encode()).digest())[:needed])
+    places = [pairs[0].place for topic, pairs in by_topic() if topic in chosen]
+    if _PRUNER in journal.windows:
+        return taken()
     sample: list[tuple[str, list[str]]] = []
     for topic, pairs in by_topic():
         if topic in chosen:
@@ -75,7 +76,9 @@ def pruner_of(
     def score(place: int) -> np.ndarray:
         number = _PRUNER - 1 - place
         if number not in journal.windows:
-            journal.add(number, model.score(*sample[place]))
+            query, passages = sample[place]
+            scored = score_window(model, Work(number, [place] * len(passages), [query] * len(passages), passages))
+            journal.add(number, scored.scores, scored.passages_cut)
         return journal.windows[number]
 
     with tqdm(total=total, unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,13 +22,14 @@ from csrerank.models.precision import MANY
 from csrerank.plan import Plan, pairs_of, planned
 from csrerank.pruning import check_cascade, pruner_of
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
-from csrerank.windows import WINDOW, Engine, Work, here, place_of, windows
+from csrerank.windows import WINDOW, Engine, Pair, Work, here, place_of, windows
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker
 
 SCORING = 4  # raised when the same settings come to give other bits, so that no journal mixes them
+_CASCADE = 2  # the same for jobs with a cascade: topics that it learnt from keep the whole model's scores
 
 
 class Report(NamedTuple):
@@ -102,8 +103,10 @@ def rerank_run(
         journal = Journal(journal_of(output) if kept else None, settings)
         finished = False
         try:
-            model.pruner = pruner_of(source, plan, topics, documents, model, k, cascade, journal, quiet) if cascade is not None else None
-            resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet)
+            learnt: dict[int, np.ndarray] = {}
+            if cascade is not None:
+                model.pruner, learnt = pruner_of(source, plan, topics, documents, model, k, cascade, journal, quiet)
+            resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet, learnt)
             lines = _reranked(read_run(source), plan, journal, k, interpolate)
             if kept:
                 with placed(output) as file, packed(file, output) as out:
@@ -197,7 +200,7 @@ def _fingerprint(
     settings = model.settings
     return {
         "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
-        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "arithmetic": model.arithmetic, "calibration": model.calibration.digest if model.calibration else None, "cascade": list(cascade) if cascade else None, "windows": list(settings.windows) if settings.windows else None,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "arithmetic": model.arithmetic, "calibration": model.calibration.digest if model.calibration else None, "cascade": [*cascade, _CASCADE] if cascade else None, "windows": list(settings.windows) if settings.windows else None,
         **place_of(model),
         "scoring": SCORING,
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person
@@ -205,19 +208,26 @@ def _fingerprint(
 
 
 def _score(
-    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", engine: Engine, k: int, journal: Journal, window: int, quiet: bool
-) -> tuple[int, int]:
-    """Score every window that the journal lacks; gives the number of pairs that it had, and how often memory ran out."""
+    source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", engine: Engine, k: int, journal: Journal, window: int, quiet: bool,
+    learnt: Mapping[int, np.ndarray],
+) -> tuple[int, int]:  # fmt: skip
+    """Score every window that the journal lacks, but for the topics (by place) that a cascade learnt from, whose scores are there; gives the number of pairs that the
+    journal had, and how often memory ran out.
+    """
     from tqdm import tqdm
 
     resumed, halvings = sum(map(len, journal.windows.values())), 0
     known = set(journal.windows)
 
+    begun: dict[int, list[Pair]] = {}
+
     def work() -> Iterator[Work]:
         for number, pairs in enumerate(windows(pairs_of(read_run(source), plan, k), window)):
             if number not in known:
-                texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
-                yield Work(number, [pair.place for pair in pairs], [topics.texts[pair.topic] for pair in pairs], [texts[pair.doc] for pair in pairs])
+                begun[number] = pairs
+                new = [pair for pair in pairs if pair.place not in learnt]
+                texts = documents.texts(list(dict.fromkeys(pair.doc for pair in new)))
+                yield Work(number, [pair.place for pair in new], [topics.texts[pair.topic] for pair in new], [texts[pair.doc] for pair in new])
             elif len(journal.windows[number]) != len(pairs):
                 raise InputError(
                     f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew"
@@ -225,9 +235,22 @@ def _score(
 
     with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
         for scored in engine(work(), bar.update):
-            journal.add(scored.number, scored.scores, scored.passages_cut)
+            pairs = begun.pop(scored.number)
+            journal.add(scored.number, _whole(pairs, scored.scores, learnt), scored.passages_cut)
+            bar.update(len(pairs) - len(scored.scores))
             halvings += scored.budget_halvings
     return resumed, halvings
+
+
+def _whole(pairs: Sequence[Pair], scores: np.ndarray, learnt: Mapping[int, np.ndarray]) -> np.ndarray:
+    """A window's scores: those given, and in their places those of the topics that were learnt from."""
+    if not learnt:
+        return scores
+    found = np.empty(len(pairs), np.float32)
+    old = np.array([pair.place in learnt for pair in pairs])
+    found[~old] = scores
+    found[old] = np.concatenate([np.zeros(0, np.float32), *(learnt[place] for place in dict.fromkeys(pair.place for pair in pairs) if place in learnt)])
+    return found
 
 
 def _reranked(rankings: Iterable[TopicRun], plan: Plan, journal: Journal, k: int, interpolate: float | None) -> Iterator[TopicRun]:

@@ -1,5 +1,6 @@
 """The cascade: what it keeps, what it promises, that the whole model scores what it keeps, and that a job goes on with what it learnt."""
 
+import hashlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -212,32 +213,61 @@ def job(run: Path, deep: Path, tmp_path: Path) -> Callable[..., Any]:
 
 
 def test_a_job_stopped_while_it_learns_scores_no_topic_again(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, ...]] = []
-    score = job.model.score
+    from csrerank import pruning
+    from csrerank.windows import Work
 
-    def stopping(query: str, passages: list[str]) -> Any:
+    asked: list[tuple[str, ...]] = []
+    score = pruning.score_window
+
+    def stopping(model: Any, work: Work) -> Any:
         if len(asked) == 7:
             raise Stop
-        asked.append((query, *passages))
-        return score(query, passages)
+        return noting(model, work)
 
-    def noting(query: str, passages: list[str]) -> Any:
-        asked.append((query, *passages))
-        return score(query, passages)
+    def noting(model: Any, work: Work) -> Any:
+        asked.append((work.queries[0], *work.passages))
+        return score(model, work)
 
     with monkeypatch.context() as patches:
-        patches.setattr(job.model, "score", stopping)
+        patches.setattr(pruning, "score_window", stopping)
         with pytest.raises(Stop):
             job("out.trec", cascade=(4, 0.8))
     with monkeypatch.context() as patches:
-        patches.setattr(job.model, "score", noting)
+        patches.setattr(pruning, "score_window", noting)
         job("out.trec", cascade=(4, 0.8))
     once, asked = asked, []
     with monkeypatch.context() as patches:
-        patches.setattr(job.model, "score", noting)
+        patches.setattr(pruning, "score_window", noting)
         job("whole.trec", cascade=(4, 0.8))
     assert len(asked) > 7 and once == asked
     assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
+
+
+def test_topics_that_were_learnt_from_are_not_scored_again(job: Any, tmp_path: Path) -> None:
+    """They keep the whole model's scores of all of their candidates, and the report counts what was cut in them."""
+    from csrerank.trec import read_run
+    from csrerank.windows import here
+
+    sent: list[int] = []
+
+    def noting() -> Any:
+        engine = here(job.model)
+        return lambda work, advance: engine((sent.append(len(one.queries)) or one for one in work), advance)  # type: ignore[func-returns-value]
+
+    report, plain = job("out.trec", cascade=(4, 0.8), engine=noting), job("plain.trec")
+    runs = [{ranking.topic: ranking for ranking in read_run(tmp_path / name)} for name in ("out.trec", "plain.trec")]
+    for topic in learnt(runs[0]):
+        whole = runs[1][topic]
+        np.testing.assert_allclose(
+            [dict(zip(whole.docs, whole.scores, strict=True))[doc] for doc in runs[0][topic].docs], runs[0][topic].scores, rtol=0, atol=1e-4
+        )
+    assert sum(sent) == report.pairs - sum(len(runs[0][topic].docs) for topic in learnt(runs[0]))
+    assert report.passages_cut == plain.passages_cut > 0
+
+
+def learnt(run: dict[str, Any]) -> list[str]:
+    """The topics that a job for the top 4 at .8 learns from: the first by a hash of those with more candidates."""
+    return sorted((topic for topic in run if len(run[topic].docs) > 4), key=lambda topic: hashlib.sha256(topic.encode()).digest())[: topics_needed(0.8)]
 
 
 @pytest.mark.parametrize("stop", [1, 4])

@@ -189,8 +189,17 @@ def _limits(training: Training, commercial: bool) -> list[str]:
     if policy.lexicons():
         languages = sorted({lang for _, _, lang in policy.lexicons()})
         limits.append(
-            f"Switched into {', '.join(languages)}, word by word: word order and inflection stay English, so text in these languages is seen in pieces only."
+            f"Switched into {', '.join(languages)}, word by word: word order and inflection stay English, so text in these languages is seen in pieces only. "
+            "No other language was switched into: there it has what its encoder knows."
         )
+    trained, known = training.happened["topics"]["trained on"], len(training.collection.relevant)
+    share = "all topics" if trained == known else f"{trained} of {known} topics"
+    chosen = (
+        f"step {training.result.best_step} was chosen by validation"
+        if training.result.validation
+        else "no validation chose among its weights: the last step counts"
+    )
+    limits.append(f"One training, with one seed, on {share}; {chosen}. What another seed would give is not known.")
     if not commercial:
         limits.append("NOT FOR COMMERCIAL USE: some lexicons are under a non-commercial licence.")
     return limits
