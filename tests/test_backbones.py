@@ -21,7 +21,6 @@ from csrerank.models.batching import Encoded, PairEncoder
 from csrerank.models.checkpoint import position_limit
 from csrerank.models.compare import Comparison, compare, demo_texts, pieces_per_word, read_texts, shown
 from csrerank.models.reranker import Reranker, Settings
-from csrerank.models.vocabulary import kept_ids, pieces_used, trim_tokenizer
 
 QUERY, DOCUMENT = "the whale", "sleeping кит"
 EVERY = pytest.mark.parametrize("kind", ENCODERS)
@@ -247,41 +246,6 @@ def test_cross_encoder_gets_a_fresh_head_and_its_mean_layer_is_head(tmp_path: Pa
     model, _ = load_backbone(three)
     assert model.config.num_labels == 1
     assert model.classifier.out_proj.weight.shape == (1, 32)
-
-
-def trimmed(source: Path, target: Path, kept: list[int]) -> Path:
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer_json = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    model = AutoModel.from_pretrained(source)
-    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(model.get_input_embeddings().weight[kept], padding_idx=0))
-    model.config.vocab_size = len(kept)
-    saved(model, AutoTokenizer.from_pretrained(source), target)
-    (target / "tokenizer.json").write_text(json.dumps(trim_tokenizer(tokenizer_json, kept)), encoding="utf-8")
-    return target
-
-
-@pytest.mark.parametrize("kind", ["xlm-r", "mminilm", "mdeberta"])
-def test_trimmed_vocabulary(kind: str, encoders: dict[str, Path], tmp_path: Path) -> None:
-    tokenizer_json = json.loads((encoders[kind] / "tokenizer.json").read_text(encoding="utf-8"))
-    special = {token["id"] for token in tokenizer_json["added_tokens"]}
-    kept = kept_ids(tokenizer_json, pieces_used(tokenizer_json, [QUERY, DOCUMENT]) | special)
-    smaller = trimmed(encoders[kind], tmp_path / kind, kept)
-    whole, whole_tokenizer = load_backbone(encoders[kind], "mean")
-    small, small_tokenizer = load_backbone(smaller, "mean")
-    assert len(small_tokenizer) == small.config.vocab_size == len(kept) < len(whole_tokenizer)
-    pair = whole_tokenizer(QUERY, DOCUMENT, return_tensors="pt")
-    small_pair = small_tokenizer(QUERY, DOCUMENT, return_tensors="pt")
-    assert small_tokenizer.convert_ids_to_tokens(small_pair["input_ids"][0]) == whole_tokenizer.convert_ids_to_tokens(pair["input_ids"][0])
-    with torch.no_grad():
-        assert torch.equal(whole.eval()(**pair).logits, small.eval()(**small_pair).logits)
-
-
-@pytest.mark.parametrize("kind", ["mbert", "labse"])
-def test_wordpiece_is_not_trimmed(kind: str, encoders: dict[str, Path]) -> None:
-    tokenizer_json = json.loads((encoders[kind] / "tokenizer.json").read_text(encoding="utf-8"))
-    with pytest.raises(InputError, match="a WordPiece tokenizer cannot be trimmed; only Unigram ones"):
-        trim_tokenizer(tokenizer_json, [0, 1, 2])
 
 
 @pytest.mark.parametrize("layers", [(3,), (-1,), (), (1, 0), (1, 1)])
