@@ -1,6 +1,9 @@
 """Backbones: any encoder of four families becomes a cross-encoder of a stock class, mean pooling is one more stock layer, and models are compared."""
 
 import json
+import os
+import pickle
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +11,7 @@ from typing import Any
 import click
 import pytest
 import torch
+from safetensors.torch import load_file
 from toy import build_checkpoint
 from toy.encoders import ENCODERS, POSITIONS, build_encoder
 
@@ -18,10 +22,9 @@ from csrerank.errors import InputError
 from csrerank.languages import DEMO
 from csrerank.models.backbones import MEAN_WEIGHT, load_backbone
 from csrerank.models.batching import Encoded, PairEncoder
-from csrerank.models.checkpoint import position_limit
+from csrerank.models.checkpoint import directory_hash, position_limit
 from csrerank.models.compare import Comparison, compare, demo_texts, pieces_per_word, read_texts, shown
 from csrerank.models.reranker import Reranker, Settings
-from csrerank.models.vocabulary import kept_ids, pieces_used, trim_tokenizer
 
 QUERY, DOCUMENT = "the whale", "sleeping кит"
 EVERY = pytest.mark.parametrize("kind", ENCODERS)
@@ -180,8 +183,6 @@ def test_single_type_row_is_not_asked_for_types(tmp_path: Path, encoders: dict[s
 
 @pytest.mark.parametrize(("kind", "kept"), [("mbert", True), ("labse", True), ("mminilm", False)])
 def test_pooler(kind: str, kept: bool, encoders: dict[str, Path]) -> None:
-    from safetensors.torch import load_file
-
     weights = load_file(encoders[kind] / "model.safetensors")
     source = next((value for name, value in weights.items() if name.endswith("pooler.dense.weight")), None)
     assert (source is not None) == kept
@@ -249,41 +250,6 @@ def test_cross_encoder_gets_a_fresh_head_and_its_mean_layer_is_head(tmp_path: Pa
     assert model.classifier.out_proj.weight.shape == (1, 32)
 
 
-def trimmed(source: Path, target: Path, kept: list[int]) -> Path:
-    from transformers import AutoModel, AutoTokenizer
-
-    tokenizer_json = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
-    model = AutoModel.from_pretrained(source)
-    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(model.get_input_embeddings().weight[kept], padding_idx=0))
-    model.config.vocab_size = len(kept)
-    saved(model, AutoTokenizer.from_pretrained(source), target)
-    (target / "tokenizer.json").write_text(json.dumps(trim_tokenizer(tokenizer_json, kept)), encoding="utf-8")
-    return target
-
-
-@pytest.mark.parametrize("kind", ["xlm-r", "mminilm", "mdeberta"])
-def test_trimmed_vocabulary(kind: str, encoders: dict[str, Path], tmp_path: Path) -> None:
-    tokenizer_json = json.loads((encoders[kind] / "tokenizer.json").read_text(encoding="utf-8"))
-    special = {token["id"] for token in tokenizer_json["added_tokens"]}
-    kept = kept_ids(tokenizer_json, pieces_used(tokenizer_json, [QUERY, DOCUMENT]) | special)
-    smaller = trimmed(encoders[kind], tmp_path / kind, kept)
-    whole, whole_tokenizer = load_backbone(encoders[kind], "mean")
-    small, small_tokenizer = load_backbone(smaller, "mean")
-    assert len(small_tokenizer) == small.config.vocab_size == len(kept) < len(whole_tokenizer)
-    pair = whole_tokenizer(QUERY, DOCUMENT, return_tensors="pt")
-    small_pair = small_tokenizer(QUERY, DOCUMENT, return_tensors="pt")
-    assert small_tokenizer.convert_ids_to_tokens(small_pair["input_ids"][0]) == whole_tokenizer.convert_ids_to_tokens(pair["input_ids"][0])
-    with torch.no_grad():
-        assert torch.equal(whole.eval()(**pair).logits, small.eval()(**small_pair).logits)
-
-
-@pytest.mark.parametrize("kind", ["mbert", "labse"])
-def test_wordpiece_is_not_trimmed(kind: str, encoders: dict[str, Path]) -> None:
-    tokenizer_json = json.loads((encoders[kind] / "tokenizer.json").read_text(encoding="utf-8"))
-    with pytest.raises(InputError, match="a WordPiece tokenizer cannot be trimmed; only Unigram ones"):
-        trim_tokenizer(tokenizer_json, [0, 1, 2])
-
-
 @pytest.mark.parametrize("layers", [(3,), (-1,), (), (1, 0), (1, 1)])
 def test_layers_refused(layers: tuple[int, ...], encoders: dict[str, Path]) -> None:
     with pytest.raises(InputError, match="of an encoder with layers 0 to 2; give some of these in rising order"):
@@ -318,10 +284,6 @@ def test_refusals(encoders: dict[str, Path], tmp_path: Path) -> None:
 
 
 def test_files_refused(encoders: dict[str, Path], tmp_path: Path) -> None:
-    pickled = with_config(encoders["mbert"], tmp_path / "pickled")
-    (pickled / "model.safetensors").unlink()
-    (pickled / "pytorch_model.bin").write_bytes(b"never read")
-    assert "weights in pytorch_model.bin only, a pickle, which may run code when read; convert them to model.safetensors" in refused(pickled)
     damaged = with_config(encoders["mbert"], tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:1000])
     assert "cannot be loaded as an encoder" in refused(damaged)
@@ -329,6 +291,140 @@ def test_files_refused(encoders: dict[str, Path], tmp_path: Path) -> None:
     for file in bare.glob("tokenizer*"):
         file.unlink()
     assert "its tokenizer has special tokens only; put tokenizer.json" in refused(bare)
+
+
+def pickled(source: Path, folder: Path, content: Any = None, **options: Any) -> Path:
+    """The checkpoint with its weights, or ``content``, in a pickle alone."""
+    shutil.copytree(source, folder)
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights if content is None else content, folder / "pytorch_model.bin", **options)
+    return folder
+
+
+def assert_same_weights(model: Any, other: Any) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+@EVERY
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pickled_weights_are_read_and_never_written(kind: str, zipped: bool, encoders: dict[str, Path], tmp_path: Path) -> None:
+    source = pickled(encoders[kind], tmp_path / "pickled", _use_new_zipfile_serialization=zipped)
+    model, tokenizer = load_backbone(source)
+    assert_same_weights(model, load_backbone(encoders[kind])[0])
+    folder = saved(model, tokenizer, tmp_path / "saved")
+    assert (folder / "model.safetensors").exists() and not list(folder.glob("*.bin"))
+
+
+def test_pickled_shards_of_old_names(encoders: dict[str, Path], tmp_path: Path) -> None:
+    """As published for mBERT: norms have gamma and beta. Shards are found by their index."""
+    source = pickled(encoders["mbert"], tmp_path / "pickled")
+    weights = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        for name, value in load_file(encoders["mbert"] / "model.safetensors").items()
+    }
+    (source / "pytorch_model.bin").unlink()
+    shards = {name: f"part-{at % 2}.bin" for at, name in enumerate(weights)}
+    for shard in set(shards.values()):
+        torch.save({name: value for name, value in weights.items() if shards[name] == shard}, source / shard)
+    (source / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": shards}), encoding="utf-8")
+    assert_same_weights(load_backbone(source)[0], load_backbone(encoders["mbert"])[0])
+    before = directory_hash(source)
+    torch.save({}, source / "part-1.bin")
+    assert directory_hash(source) != before
+
+
+class Planted:
+    """What a malicious checkpoint holds: unpickled, it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {shlex.quote(str(self.marker))}",)
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "bare"])
+def test_malicious_pickle_is_refused_and_does_not_run(
+    form: str, encoders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    marker = tmp_path / "made"
+    content = load_file(encoders["mbert"] / "model.safetensors") | {"planted": Planted(marker)}
+    source = pickled(encoders["mbert"], tmp_path / "pickled", content, _use_new_zipfile_serialization=form == "zip")
+    file = source / "pytorch_model.bin"
+    if form == "bare":
+        file.write_bytes(pickle.dumps(Planted(marker)))
+        pickle.loads(file.read_bytes())
+    else:
+        torch.load(file, weights_only=False)
+    assert marker.exists()  # it does harm where it is read without care
+    marker.unlink()
+    recwarn.clear()
+    message = refused(source)
+    assert "its weights are no pickle of tensors alone" in message and message.endswith("is not read; give them as model.safetensors")
+    assert form == "bare" or "(it asks for posix.system)" in message
+    assert command(source, "--seconds", 0) == 2
+    said = capsys.readouterr()
+    assert said.err == f"Error: {message}\n" and said.out == ""
+    assert not marker.exists() and not recwarn.list
+
+
+def test_other_pickles_refused(encoders: dict[str, Path], tmp_path: Path) -> None:
+    source = pickled(encoders["mbert"], tmp_path / "pickled")
+    file = source / "pytorch_model.bin"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(file))  # code by itself
+    assert "its weights are no pickle of tensors alone; any other may run code" in refused(source)
+    file.write_bytes(b"nothing of the kind")
+    assert "its weights are no pickle of tensors alone; any other may run code" in refused(source)
+    for content in ([torch.ones(2)], {"epoch": 1}, {"model": {}}):
+        torch.save(content, file)
+        assert "cannot be loaded as an encoder" in (message := refused(source)) or "of the encoder's weights are missing" in message
+    torch.save(load_file(encoders["mbert"] / "model.safetensors"), file)
+    file.write_bytes(file.read_bytes()[:2000])
+    assert "cannot be loaded as an encoder" in refused(source)
+    file.write_bytes(b"")
+    assert "cannot be loaded as an encoder" in refused(source)
+
+
+def test_pickle_beside_safetensors_is_not_read(encoders: dict[str, Path], tmp_path: Path) -> None:
+    source = tmp_path / "both"
+    shutil.copytree(encoders["mbert"], source)
+    before = directory_hash(source)
+    (source / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(tmp_path / "made")))
+    assert_same_weights(load_backbone(source)[0], load_backbone(encoders["mbert"])[0])
+    assert not (tmp_path / "made").exists() and directory_hash(source) == before
+
+
+def test_pickled_weights_count_for_the_hash(encoders: dict[str, Path], tmp_path: Path) -> None:
+    source = pickled(encoders["mbert"], tmp_path / "pickled")
+    before = directory_hash(source)
+    weights = load_file(encoders["mbert"] / "model.safetensors")
+    torch.save(weights | {"bert.pooler.dense.bias": weights["bert.pooler.dense.bias"] + 1}, source / "pytorch_model.bin")
+    assert directory_hash(source) != before
+
+
+def test_pickle_needs_a_torch_that_reads_it_safely(encoders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.torch_version import TorchVersion
+
+    source = pickled(encoders["mbert"], tmp_path / "pickled")
+    for version, fine in (("2.10.0+cpu", True), ("2.9.1+cpu", False)):
+        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+        if fine:
+            load_backbone(source)
+    assert "weights in pytorch_model.bin only, a pickle, which torch reads safely from 2.10 on; update torch, or give model.safetensors" in refused(source)
+    load_backbone(encoders["mbert"])
+
+
+@pytest.mark.parametrize("before", [None, "0"])
+def test_hub_is_not_asked_to_convert(before: str | None, encoders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    name, during = "DISABLE_SAFETENSORS_CONVERSION", []
+    monkeypatch.delenv(name, raising=False) if before is None else monkeypatch.setenv(name, before)
+    load = AutoModelForSequenceClassification.from_pretrained
+    monkeypatch.setattr(AutoModelForSequenceClassification, "from_pretrained", lambda *given, **more: during.append(os.environ[name]) or load(*given, **more))
+    load_backbone(encoders["mbert"])
+    assert during == ["1"] and os.environ.get(name) == before
 
 
 def test_tokenizer_refused(encoders: dict[str, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Models: the 4-bit file, vocabulary trimming, pairs and batches, MaxP windows, and what is refused as a checkpoint."""
+"""Models: the 4-bit file, pairs and batches, MaxP windows, and what is refused as a checkpoint."""
 
 import json
 import struct
@@ -16,7 +16,6 @@ from csrerank.models.batching import PairEncoder, batches
 from csrerank.models.checkpoint import find_model
 from csrerank.models.e5 import Q4, read_e5
 from csrerank.models.reranker import Windows
-from csrerank.models.vocabulary import kept_ids, pieces_in_scripts, pieces_used, trim_tokenizer
 
 
 def e5_file(path: Path) -> Path:
@@ -55,30 +54,6 @@ def test_the_4_bit_file_is_read_as_documented(tmp_path: Path) -> None:
     (tmp_path / "other.bin").write_bytes(b"GGUF....")
     with pytest.raises(InputError, match="not an E5S1 file"):
         read_e5(tmp_path / "other.bin")
-
-
-def test_trimming_keeps_the_segmentation_of_covered_text(toy_model: Path) -> None:
-    from tokenizers import Tokenizer
-
-    whole = json.loads((toy_model / "tokenizer.json").read_text(encoding="utf-8"))
-    texts = ["the whale", "sleeping wal"]
-    kept = kept_ids(whole, pieces_used(whole, texts))
-    trimmed = trim_tokenizer(whole, kept)
-    assert len(trimmed["model"]["vocab"]) < len(whole["model"]["vocab"])
-    before, after = Tokenizer.from_str(json.dumps(whole)), Tokenizer.from_str(json.dumps(trimmed))
-    for text in texts:
-        assert before.encode(text).tokens == after.encode(text).tokens
-        assert [kept[number] for number in after.encode(text).ids] == before.encode(text).ids
-    pair = after.encode("the", "whale")
-    assert [kept[number] for number in pair.ids] == before.encode("the", "whale").ids
-    with pytest.raises(InputError, match="special token"):
-        trim_tokenizer(whole, kept[5:])
-
-
-def test_script_pieces_are_those_written_wholly_in_a_script() -> None:
-    vocab = [["<s>", 0.0], ["▁кит", -1.0], ["кto", -1.0], ["▁", -1.0], ["鲸", -1.0], ["12", -1.0]]
-    assert pieces_in_scripts({"model": {"vocab": vocab}}, ["CYRILLIC"]) == {1}
-    assert pieces_in_scripts({"model": {"vocab": vocab}}, ["CJK"]) == {4}
 
 
 def tokenizer_of(folder: Path) -> Any:

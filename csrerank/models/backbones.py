@@ -6,18 +6,23 @@ stock head, which reads the first token, reads the mean. From 0, query and key g
 """
 
 import copy
+import os
+import pickle
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from csrerank.errors import InputError
-from csrerank.models.checkpoint import find_model, position_limit, quiet_transformers
+from csrerank.models.checkpoint import find_model, pickled_weights, position_limit, quiet_transformers
 
 FAMILIES = ("bert", "deberta-v2", "roberta", "xlm-roberta")
 POOLINGS = ("first", "mean")
 MEAN_WEIGHT = 8.0  # c: enough for the mean to outweigh h_0, which is one of the states it averages
 Pooling = Literal["first", "mean"]
+SAFE_TORCH = (2, 10)  # before it, a crafted pickle corrupts memory even where torch.load takes weights only (CVE-2026-24747)
 
 
 def load_backbone(
@@ -32,10 +37,13 @@ def load_backbone(
     The head is fresh, drawn from a generator seeded by ``seed``, whatever the checkpoint had; torch's global random state stays as it was. A BERT pooler is
     kept for the first token, for which it was trained, and fresh for the mean. ``config.csrerank`` says what was done.
 
+    Weights are read from safetensors, and where there are none from a pickle (``pytorch_model.bin``), by torch's unpickler for tensors alone, which runs no code.
+
     :param layers: the encoder layers to keep, in rising order; all by default. A mean layer that a checkpoint of ours ends with counts as head, not as encoder.
     :param dropout: of hidden states and in the head; attention has none, because it rules out the fused attention kernel.
-    :raises InputError: for a checkpoint that cannot be found or loaded, one of another family, a decoder, pickled weights, missing or misshapen weights, a
-        tokenizer that lacks the padding token or does not fit, layers that the encoder lacks, an unknown pooling.
+    :raises InputError: for a checkpoint that cannot be found or loaded, one of another family, a decoder, a pickle of more than tensors (or any, where
+        torch is older than ``SAFE_TORCH``), missing or misshapen weights, a tokenizer that lacks the padding token or does not fit, layers that the encoder
+        lacks, an unknown pooling.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -47,14 +55,14 @@ def load_backbone(
     with loading(name_or_directory):
         config = AutoConfig.from_pretrained(directory, trust_remote_code=False)  # left open, it asks on a terminal
         _check_family(name_or_directory, config)
-        _check_format(name_or_directory, Path(directory))
+        _check_pickle(name_or_directory, Path(directory))
         # Heads have a rate of their own in some configurations.
         rates = {name: dropout for name in ("hidden_dropout_prob", "classifier_dropout", "cls_dropout", "pooler_dropout") if hasattr(config, name)}
         # What the checkpoint lacks is drawn from the global generator, before _fresh draws it again from ours.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), _hub_left_alone():
             model, info = AutoModelForSequenceClassification.from_pretrained(
-                directory, num_labels=1, problem_type=None, attention_probs_dropout_prob=0.0, dtype=torch.float32, use_safetensors=True, **rates,
-                ignore_mismatched_sizes=True, output_loading_info=True,
+                directory, num_labels=1, problem_type=None, attention_probs_dropout_prob=0.0, dtype=torch.float32, **rates,
+                use_safetensors=None if _reads_pickles() else True, weights_only=True, ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(directory)
     pooler_trained = _check_weights(name_or_directory, model, info)
@@ -159,9 +167,33 @@ def _check_family(name: str | Path, config: Any) -> None:
         raise InputError(f"{name}: a {config.model_type} set up as a decoder ({made}), where an encoder is needed; give one, with is_decoder false")
 
 
-def _check_format(name: str | Path, directory: Path) -> None:
-    if directory.is_dir() and not any(directory.glob("*.safetensors")) and (pickled := sorted(directory.glob("*.bin"))):
-        raise InputError(f"{name}: weights in {pickled[0].name} only, a pickle, which may run code when read; convert them to model.safetensors")
+def _check_pickle(name: str | Path, directory: Path) -> None:
+    if not _reads_pickles() and (pickled := pickled_weights(directory)):
+        needed = ".".join(map(str, SAFE_TORCH))
+        raise InputError(
+            f"{name}: weights in {pickled[0].name} only, a pickle, which torch reads safely from {needed} on; update torch, or give model.safetensors"
+        )
+
+
+def _reads_pickles() -> bool:
+    import torch
+
+    return bool(torch.__version__ >= SAFE_TORCH)
+
+
+@contextmanager
+def _hub_left_alone() -> Iterator[None]:
+    """Keep transformers from having the hub convert a pickle that it reads: it would open a pull request in somebody's repository, unasked."""
+    name = "DISABLE_SAFETENSORS_CONVERSION"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _check_weights(name: str | Path, model: Any, info: dict[str, Any]) -> bool:
@@ -199,9 +231,17 @@ def _fit_tokenizer(name: str | Path, model: Any, tokenizer: Any) -> None:
 def loading(name: str | Path) -> Iterator[None]:
     """Turn whatever transformers raises for a checkpoint that it cannot read into one ``InputError``."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*(pickle protocol|TorchScript archive)", UserWarning)  # what they warn of is refused next
+            yield
     except InputError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
+        if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):  # torch's own text tells how to run the code all the same
+            asked = re.search(r"GLOBAL (\S+)", str(error))
+            raise InputError(
+                f"{name}: its weights are no pickle of tensors alone{f' (it asks for {asked[1]})' if asked else ''}; any other may run code and is not read; "
+                "give them as model.safetensors"
+            ) from error
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"{name}: cannot be loaded as an encoder ({first}); give a directory saved by transformers with safetensors, or a hub name") from error

@@ -29,11 +29,19 @@ def find_model(name: str | Path) -> str:
     return str(name)
 
 
+def pickled_weights(directory: Path) -> list[Path]:
+    """The pickles in a directory that transformers would take weights from; none where there are safetensors, which come first, or no directory."""
+    if any((directory / name).exists() for name in ("model.safetensors", "model.safetensors.index.json")):
+        return []
+    return sorted(directory.glob("*.bin"))
+
+
 def directory_hash(directory: Path) -> str:
-    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names."""
+    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names; over ``.bin`` files where the weights are pickles."""
     digest = hashlib.sha256()
+    suffixes = (".safetensors", ".json", ".model", ".txt") + ((".bin",) if pickled_weights(directory) else ())
     for path in sorted(directory.iterdir()):
-        if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json":  # which tells when, too
+        if path.suffix in suffixes and path.name != "training.json":  # which tells when, too
             with path.open("rb") as file:
                 digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

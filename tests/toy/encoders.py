@@ -33,7 +33,8 @@ def _tokenizer(kind: str) -> Any:
     if kind == "mdeberta":
         return DebertaV2Tokenizer(vocab=[*_unigram(["[PAD]", "[CLS]", "[SEP]", "[UNK]"]), ("[MASK]", 0.0)])
     words = ["whale", "sleep", "##ing", "the", "кит"]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    unused = ["[unused1]", "[unused2]"] if kind == "mbert" else []  # as published: the other special tokens come behind these
+    pieces = ["[PAD]", *unused, "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
     return BertTokenizer(vocab={piece: at for at, piece in enumerate(pieces)}, do_lower_case=False)
 
 
