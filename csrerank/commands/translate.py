@@ -19,7 +19,7 @@ def translate_command(dataset: str, command: str, output: Path, side: str, quiet
     \b
     csrerank translate --dataset csrerank/en-qa/train --command 'apertium -u eng-spa' --output es.jsonl
 
-    Killed at any moment, the same command goes on where it was.
+    The program gets an empty line between two texts, which ends a sentence for Apertium. Killed at any moment, the same command goes on where it was.
     """
     from csrerank.training.translating import translate_dataset
 
