@@ -5,6 +5,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from toy import demo_run
 
 DEMO = "csrerank/demo/en-de"
+KILLED = "TEST_ACCELERATE_KILLED"  # has the second process of a launch killed in its second round of windows
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
 
 
@@ -91,6 +93,20 @@ def test_it_goes_on_where_one_process_was_stopped(run: Path, toy_model: Path, tm
     assert done == (tmp_path / "one.trec").read_bytes()
 
 
+@pytest.mark.slow
+def test_a_killed_process_ends_the_launch_and_the_command_goes_on(
+    run: Path, toy_model: Path, tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patches:
+        patches.setenv(KILLED, "1")
+        killed = launched(run, toy_model, tmp_path)
+    assert killed.returncode != 0 and sorted(os.listdir(tmp_path)) == ["two.trec.journal"], killed.stderr
+    again = launched(run, toy_model, tmp_path)
+    assert again.returncode == 0 and " of them taken from the journal" in again.stderr, again.stderr
+    assert cli(*command(run, toy_model, "one.trec"), cwd=tmp_path).returncode == 0
+    assert (tmp_path / "two.trec").read_bytes() == (tmp_path / "one.trec").read_bytes()
+
+
 def test_bad_input_ends_all_of_them(run: Path, toy_model: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.trec"
     wrong.write_text("whales-q1 Q0 unheard-of 1 1.0 bm25\n")
@@ -112,7 +128,24 @@ def test_refused(more: tuple[str, ...], said: str, run: Path, toy_model: Path, t
     assert os.listdir(tmp_path) == []
 
 
+def kill_in_the_second_round() -> None:
+    """As the system does where memory is short."""
+    from csrerank.integrations.accelerate_rerank import Team
+
+    gathered, rounds = Team._gathered, []
+
+    def dying(team: Team, mine: Any) -> list[Any]:
+        rounds.append(mine)
+        if len(rounds) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return gathered(team, mine)
+
+    Team._gathered = dying  # type: ignore[method-assign]
+
+
 if __name__ == "__main__":
     from csrerank.cli import run_command
 
+    if KILLED in os.environ and os.environ["RANK"] == "1":
+        kill_in_the_second_round()
     run_command(json.loads(sys.argv[1]))
