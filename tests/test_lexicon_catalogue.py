@@ -193,6 +193,14 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         find("cldr", "en", "de", tmp_path / "file")
 
 
+def test_a_licence_may_be_that_of_one_language() -> None:
+    names()
+    for name in ("freedict", "freedict-lemmas"):
+        assert SOURCES[name].licence_of("en", "fi") == SOURCES[name].licence_of("fi", "en") == "CC BY-SA 3.0"
+        # To the letter: saved lexicons hold it, and are named in the cache by it.
+        assert SOURCES[name].licence_of("en", "de") == "GPL-2.0-or-later (de: GPL-3.0-or-later and AGPL-3.0; id, ja: CC BY-SA 3.0)"
+
+
 def test_muse_says_that_it_is_not_for_everything() -> None:
     assert "non-commercial" in SOURCES["muse"].licence
     assert not any("muse" in parts for parts in catalogue.ALIASES.values())

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import needs_real_data
+from conftest import FETCHED, needs_real_data
 
 from csrerank.errors import InputError
 from csrerank.languages import LANGUAGES
@@ -245,6 +245,7 @@ LAYOUTS = {
     "examples in quotes": ("hi", 'anvil /ˈanvɪl/ <N>\n1. निहाई{लोहार की}\n      "The anvil rang."\n2. लोहा~पीटना\n', [("anvil", "निहाई"), ("anvil", "लोहा पीटना")]),
     "phrases after a full stop": ("tr", "forge /fɔːdʒ/\n1. demirhane, (mim.) ocak. forge ahead ilerlemek.\n", [("forge", "demirhane"), ("forge", "ocak")]),
     "glosses below": ("ja", "anvil //ˈænvɪl// /[ˈæn]/ <n>\n1. 金床, 鉄床 2.\nblock for striking\n 3.\nbone in the ear\n4. 台\nsomething\n", [("anvil", "金床"), ("anvil", "鉄床"), ("anvil", "台")]),
+    "glosses below, in Latin letters": ("fi", "clasp //klɑːsp// <n>\n1. haka, solki 2.\nfastener or holder\n 3.\nembrace\n4. lukko\nof a bag\n", [("clasp", "haka"), ("clasp", "solki"), ("clasp", "lukko")]),
     "suffix": ("ja", "wise //waɪz// <suffix>\nのように\n", []),
     "Ding": (
         "de",
@@ -435,6 +436,13 @@ def test_no_lemmas_are_known_for_chinese() -> None:
 
 
 # Real files
+
+
+@pytest.mark.skipif(not (FETCHED / "5c8731d16fd57a192cef6f104d25b98a").exists(), reason="FreeDict's Finnish is not at hand; tests/fetch_freedict.py fetches it")
+@pytest.mark.slow
+def test_real_freedict_finnish() -> None:
+    found = pairs(freedict.entries("en", "fi"))
+    assert len(found) == 126_946 and {("house", "talo"), ("parliament", "eduskunta"), ("flea market", "kirpputori")} <= set(found)
 
 
 @needs_real_data

@@ -114,7 +114,7 @@ def _key(name: str, source_lang: str, target_lang: str) -> str:
         return json.dumps([lexicon.fingerprint, lexicon.sources], sort_keys=True)  # the same entries may have come from other files, under another licence
     source = _source(name)
     read = (source_lang, target_lang) if source.both else tuple(sorted((source_lang, target_lang), key=lambda lang: lang != "en"))
-    return json.dumps([FORMAT, name, source.version, dict(source.inputs(*read)), source.licence], sort_keys=True)
+    return json.dumps([FORMAT, name, source.version, dict(source.inputs(*read)), source.licence_of(*read)], sort_keys=True)
 
 
 def _place(cache: Path, name: str, keys: list[str], source_lang: str, target_lang: str) -> Path:
@@ -134,7 +134,7 @@ def _part(name: str, source_lang: str, target_lang: str, cache: Path, quiet: boo
             straight = _part(name, target_lang, source_lang, cache, quiet)
             return StoredLexicon.compiled(source.turn(straight), straight.sources[0], source_lang, target_lang)
         assert source.entries is not None
-        about = Source(name, source.licence, source.inputs(source_lang, target_lang))
+        about = Source(name, source.licence_of(source_lang, target_lang), source.inputs(source_lang, target_lang))
         entries = source.entries(source_lang, target_lang)
         with tqdm(entries, desc=f"compiling {name} {source_lang}-{target_lang}", unit="entry", leave=False, disable=quiet or not sys.stderr.isatty()) as bar:
             return StoredLexicon.compiled(bar, about, source_lang, target_lang)

@@ -14,7 +14,8 @@ from csrerank.lexicons.registry import Skipped, fetched, published, register, ve
 from csrerank.lexicons.senses import LONGEST, Sense, cleaned, ranked, turned
 
 NAME, LICENCE = "freedict", "GPL-2.0-or-later (de: GPL-3.0-or-later and AGPL-3.0; id, ja: CC BY-SA 3.0)"
-LANGUAGES = ("ar", "de", "el", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "tr")
+LICENCES = {"fi": "CC BY-SA 3.0"}  # apart from that line, which the other languages' saved lexicons hold: those stay as models were trained with them
+LANGUAGES = ("ar", "de", "el", "es", "fi", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "tr")
 
 _NUMBERED = re.compile(r"\s*\d+\.\s+(.*)$")
 _NO_TRANSLATION = re.compile(r"\s*(?:\"|Note:|Synonyms?:|Antonyms?:|see:|\d+\.\s*$)")
@@ -39,7 +40,7 @@ def senses_of(entry: str, source_lang: str, target_lang: str) -> Iterator[Sense]
     """The senses of one entry: a head, then translations in the next line, or in each numbered line.
 
     What else stands there is left: notes, examples in quotes, synonyms and references (Ding's eng-deu), explanations in English below each translation
-    (WikDict's eng-jpn and eng-ind), phrases behind a full stop (eng-tur). Suffixes and prefixes are left, and heads of more than three words.
+    (WikDict's eng-fin, eng-ind and eng-jpn), phrases behind a full stop (eng-tur). Suffixes and prefixes are left, and heads of more than three words.
     """
     word, _, pos = _head(entry)
     if word.count(" ") > 3 * LONGEST:
@@ -116,4 +117,4 @@ def inputs(source_lang: str, target_lang: str) -> Mapping[str, str]:
     return {name: published(NAME)[name], **versions("wordfreq")}
 
 
-register(NAME, LICENCE, entries=entries, languages=LANGUAGES, inputs=inputs, version="2", turn=turned, read=read, files_of=files_of)
+register(NAME, LICENCE, entries=entries, languages=LANGUAGES, inputs=inputs, version="2", turn=turned, read=read, files_of=files_of, licences=LICENCES)

@@ -42,8 +42,8 @@ def _inputs(base: str, source_lang: str, target_lang: str) -> Mapping[str, str]:
     return {**SOURCES[base].inputs(*straight), **versions("simplemma", "wordfreq")}
 
 
-for _base in (wiktionary, freedict):
+for _base in (SOURCES[wiktionary.NAME], SOURCES[freedict.NAME]):
     register(
-        f"{_base.NAME}-lemmas", _base.LICENCE, entries=partial(_entries, _base.NAME), languages=_base.LANGUAGES, inputs=partial(_inputs, _base.NAME),
-        version=f"{_VERSION}.{SOURCES[_base.NAME].version}", both=True,
+        f"{_base.name}-lemmas", _base.licence, entries=partial(_entries, _base.name), languages=_base.languages, inputs=partial(_inputs, _base.name),
+        version=f"{_VERSION}.{_base.version}", both=True, licences=_base.licences,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from csrerank.errors import InputError
@@ -29,6 +30,11 @@ class Registered(NamedTuple):
     turn: Callable[[Lexicon], Iterable[Entry]]
     read: Reader | None
     files_of: Callable[[str | Path], Sequence[Path]]
+    licences: Mapping[str, str]
+
+    def licence_of(self, source_lang: str, target_lang: str) -> str:
+        """The licence of one language pair's entries."""
+        return self.licences.get(source_lang if target_lang == "en" else target_lang, self.licence)
 
 
 SOURCES: dict[str, Registered] = {}
@@ -54,6 +60,7 @@ def register(
     turn: Callable[[Lexicon], Iterable[Entry]] = inverted,
     read: Reader | None = None,
     files_of: Callable[[str | Path], Sequence[Path]] = _one_file,
+    licences: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Make a source known to the catalogue.
 
@@ -66,8 +73,9 @@ def register(
     :param both: whether X into English is read too; otherwise it is English into X, turned by ``turn``.
     :param read: reads a user's own file of the same format: path, the two languages, and a counter of what is left out.
     :param files_of: the files that ``read`` opens for a path.
+    :param licences: by language, where it is another than ``licence``.
     """
-    SOURCES[name] = Registered(name, licence, entries, frozenset(languages), inputs, version, both, turn, read, files_of)
+    SOURCES[name] = Registered(name, licence, entries, frozenset(languages), inputs, version, both, turn, read, files_of, licences)
 
 
 def published(key: str) -> dict[str, str]:
