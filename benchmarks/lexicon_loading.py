@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     command = [sys.executable, "-c", LOADED, options.lexicon, *options.languages.split("-"), options.word]
-    subprocess.run(command, check=True, capture_output=True)  # compiles it, where that was not done
-    seconds = [float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(options.rounds)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # compiles it, where that was not done
+    seconds = [float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) for _ in range(options.rounds)]
     print(f"{options.lexicon} {options.languages}: {statistics.median(seconds):.2f} s to load (median of {options.rounds})")
 
 

@@ -41,6 +41,8 @@ def checked(parser: argparse.ArgumentParser) -> argparse.Namespace:
     options = parser.parse_args()
     if options.after < 0:
         parser.error(f"--after {options.after}: give 0 or more")
+    if options.topics is not None and options.topics < 1:
+        parser.error(f"--topics {options.topics}: give 1 or more, or leave it out for all")
     options.work.mkdir(parents=True, exist_ok=True)
     return options
 
@@ -49,12 +51,16 @@ def judged(dataset: str, options: argparse.Namespace) -> dict[str, dict[str, int
     """The judgements of the topics."""
     whole = qrels_of(dataset, options.topics and options.topics + options.after)
     first = qrels_of(dataset, options.after)
+    if len(whole) == len(first):
+        raise SystemExit(f"--after {options.after}: {dataset} has no more topics than {len(first)}; give less")
     return {topic: dict(grades) for topic, grades in whole.items() if topic not in first}
 
 
 def ranked(dataset: str, options: argparse.Namespace, precision: str) -> tuple[list[TopicRun], dict[str, TopicRun]]:
     """The first stage's rankings of the topics, and the model's by topic."""
     encoder = options.encoder or cache_folder() / "encoder"
+    if options.first_stage == "dense" and not (encoder / "config.json").is_file():
+        raise SystemExit(f"{encoder}: no encoder; run scripts/build_encoder, or give --encoder")
     made = f"{options.first_stage}-{directory_hash(encoder)[:12]}" if options.first_stage == "dense" else options.first_stage
     name = f"{dataset.replace('/', '-')}.{made}-{options.k}"
     part = f"{options.topics or 'all'}{f'-after-{options.after}' if options.after else ''}"
@@ -64,7 +70,7 @@ def ranked(dataset: str, options: argparse.Namespace, precision: str) -> tuple[l
         csrerank("retrieve", "--dataset", dataset, "--first-stage", options.first_stage, "--k", options.k, "--output", whole, *by)
     qrels = judged(dataset, options)
     write_run(run, [ranking for ranking in read_run(whole) if ranking.topic in qrels])
-    model = model_hash(options.model)[:12] if model_hash(options.model) else options.model.replace("/", "-")
+    model = model_hash(options.model)[:12] or options.model.replace("/", "-")
     better = run.with_suffix(f".{model}.{SCORING}.{precision}.trec")
     if not sidecar(better).exists():
         given = ["--dataset", dataset, "--model", options.model, "--k", options.k, "--precision", precision]

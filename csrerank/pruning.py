@@ -3,9 +3,10 @@
 import hashlib
 import sys
 from collections.abc import Iterator
+from heapq import nsmallest
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,13 +16,23 @@ from csrerank.models.cascade import Pruner, fitted, topics_needed
 from csrerank.models.precision import TRAINED
 from csrerank.plan import Plan, pairs_of
 from csrerank.trec import read_run
-from csrerank.windows import Pair, Work, score_window
+from csrerank.windows import Pair, Work, score_window, work_of
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Reranker, Settings
 
 _PRUNER = 2**32 - 1  # its place among a journal's windows, and downwards from it those of the topics that it is learnt from
+
+
+class Learnt(NamedTuple):
+    """What prunes, and the scores of the topics that it was learnt from, all by the whole model: float32 [pairs] by the topics' places in the run; those among
+    them that the journal had already.
+    """
+
+    pruner: Pruner
+    scores: dict[int, np.ndarray]
+    resumed: frozenset[int]
 
 
 def check_cascade(settings: "Settings") -> None:
@@ -32,7 +43,7 @@ def check_cascade(settings: "Settings") -> None:
         raise InputError(f"--cascade does not go with --precision {settings.precision}; give auto, bf16 or fp32")
 
 
-def pruner_of(
+def learnt_of(
     source: str | Path,
     plan: Plan,
     topics: "Topics",
@@ -42,46 +53,44 @@ def pruner_of(
     cascade: tuple[int, float],
     journal: Journal,
     quiet: bool,
-) -> tuple[Pruner, dict[int, np.ndarray]]:
-    """What prunes the job: from its journal, or learnt from the first topics by a hash that have candidates enough. With it the scores of those topics, all by the
-    whole model: float32 [pairs] by their places in the run.
-    """
+) -> Learnt:
+    """What a cascade goes by: from the job's journal, or learnt from the first topics by a hash that have candidates enough."""
     from tqdm import tqdm
 
     top, confidence = cascade
     needed = topics_needed(confidence)
 
-    def by_topic() -> Iterator[tuple[str, list[Pair]]]:
+    def by_topic() -> Iterator[list[Pair]]:
         for _, topic in groupby(pairs_of(read_run(source), plan, k), lambda pair: pair.place):
             pairs = list(topic)
             if len(pairs) > top:
-                yield pairs[0].topic, pairs
+                yield pairs
 
-    def taken() -> tuple[Pruner, dict[int, np.ndarray]]:
+    drawn = nsmallest(needed, ((hashlib.sha256(pairs[0].topic.encode()).digest(), pairs[0].place) for pairs in by_topic()))
+    places = sorted(place for _, place in drawn)
+
+    resumed = frozenset(place for number, place in enumerate(places) if _PRUNER - 1 - number in journal.windows)
+
+    def taken() -> Learnt:
         # Out of the journal's windows, since they are none of the run.
         pruner = Pruner.unpacked(journal.windows.pop(_PRUNER))
-        return pruner, {place: journal.windows.pop(_PRUNER - 1 - number) for number, place in enumerate(places)}
+        return Learnt(pruner, {place: journal.windows.pop(_PRUNER - 1 - number) for number, place in enumerate(places)}, resumed)
 
-    chosen = set(sorted((topic for topic, _ in by_topic()), key=lambda topic: hashlib.sha256(topic.encode()).digest())[:needed])
-    places = [pairs[0].place for topic, pairs in by_topic() if topic in chosen]
     if _PRUNER in journal.windows:
         return taken()
-    sample: list[tuple[str, list[str]]] = []
-    for topic, pairs in by_topic():
-        if topic in chosen:
-            texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
-            sample.append((topics.texts[topic], [texts[pair.doc] for pair in pairs]))
-    total = sum(len(passages) for _, passages in sample)
+    chosen, sample = set(places), list[Work]()
+    for pairs in by_topic():
+        if pairs[0].place in chosen:
+            sample.append(work_of(_PRUNER - 1 - len(sample), pairs, topics, documents))
 
-    def score(place: int) -> np.ndarray:
-        number = _PRUNER - 1 - place
-        if number not in journal.windows:
-            query, passages = sample[place]
-            scored = score_window(model, Work(number, [place] * len(passages), [query] * len(passages), passages))
-            journal.add(number, scored.scores, scored.passages_cut)
-        return journal.windows[number]
+    def score(number: int) -> np.ndarray:
+        work = sample[number]
+        if work.number not in journal.windows:
+            scored = score_window(model, work)
+            journal.add(scored.number, scored.scores, scored.passages_cut)
+        return journal.windows[work.number]
 
-    with tqdm(total=total, unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
-        pruner = fitted(model, sample, top, confidence, bar.update, score)
+    with tqdm(total=sum(len(work.places) for work in sample), unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
+        pruner = fitted(model, [(work.queries[0], work.passages) for work in sample], top, confidence, bar.update, score)
     journal.add(_PRUNER, pruner.packed())
     return taken()

@@ -20,9 +20,9 @@ from csrerank.metadata import describe, dumped, sidecar
 from csrerank.models.cascade import TESTED
 from csrerank.models.precision import MANY
 from csrerank.plan import Plan, pairs_of, planned
-from csrerank.pruning import check_cascade, pruner_of
+from csrerank.pruning import Learnt, check_cascade, learnt_of
 from csrerank.trec import DEFAULT_TAG, TopicRun, check_tag, format_run, read_run, write_run
-from csrerank.windows import WINDOW, Engine, Pair, Work, here, place_of, windows
+from csrerank.windows import WINDOW, Engine, Pair, Work, here, place_of, windows, work_of
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
@@ -101,12 +101,14 @@ def rerank_run(
             model.take_fastest()
         settings = _fingerprint(source, plan, topics, documents, model, k, missing, window, cascade)
         journal = Journal(journal_of(output) if kept else None, settings)
-        finished = False
+        finished, halvings = False, model.budget_halvings
+        model.pruner = None  # what learns scores with the whole model, and a job without a cascade prunes nothing
         try:
-            learnt: dict[int, np.ndarray] = {}
-            if cascade is not None:
-                model.pruner, learnt = pruner_of(source, plan, topics, documents, model, k, cascade, journal, quiet)
-            resumed, halvings = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet, learnt)
+            learnt = learnt_of(source, plan, topics, documents, model, k, cascade, journal, quiet) if cascade is not None else None
+            model.pruner = learnt.pruner if learnt is not None else None
+            halvings = model.budget_halvings - halvings  # while it learnt
+            resumed, more = _score(source, plan, topics, documents, engine() if engine else here(model), k, journal, window, quiet, learnt)
+            halvings += more
             lines = _reranked(read_run(source), plan, journal, k, interpolate)
             if kept:
                 with placed(output) as file, packed(file, output) as out:
@@ -200,7 +202,7 @@ def _fingerprint(
     settings = model.settings
     return {
         "run": run, "topics": topics.fingerprint, "documents": documents.fingerprint, "model": model.fingerprint, "k": k, "missing": missing, "window": window, "max length": settings.max_length,
-        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "arithmetic": model.arithmetic, "calibration": model.calibration.digest if model.calibration else None, "cascade": [*cascade, _CASCADE] if cascade else None, "windows": list(settings.windows) if settings.windows else None,
+        "query tokens": settings.query_tokens, "batch tokens": settings.batch_tokens, "precision": settings.precision, "arithmetic": model.arithmetic, "calibration": model.calibration.digest if model.calibration else None, "cascade": list(cascade) if cascade else None, **({"scoring with a cascade": _CASCADE} if cascade else {}), "windows": list(settings.windows) if settings.windows else None,
         **place_of(model),
         "scoring": SCORING,
         "texts": plan.texts,  # last, because it differs along with others, which say more to a person
@@ -209,10 +211,10 @@ def _fingerprint(
 
 def _score(
     source: str | Path, plan: Plan, topics: "Topics", documents: "Documents", engine: Engine, k: int, journal: Journal, window: int, quiet: bool,
-    learnt: Mapping[int, np.ndarray],
+    learnt: Learnt | None,
 ) -> tuple[int, int]:  # fmt: skip
-    """Score every window that the journal lacks, but for the topics (by place) that a cascade learnt from, whose scores are there; gives the number of pairs that the
-    journal had, and how often memory ran out.
+    """Score every window that the journal lacks, but for the topics that a cascade learnt from; gives the number of pairs that the journal had, and how often memory
+    ran out.
     """
     from tqdm import tqdm
 
@@ -220,14 +222,15 @@ def _score(
     known = set(journal.windows)
 
     begun: dict[int, list[Pair]] = {}
+    scores, there = (learnt.scores, learnt.resumed) if learnt is not None else ({}, frozenset())
 
     def work() -> Iterator[Work]:
+        nonlocal resumed
         for number, pairs in enumerate(windows(pairs_of(read_run(source), plan, k), window)):
             if number not in known:
                 begun[number] = pairs
-                new = [pair for pair in pairs if pair.place not in learnt]
-                texts = documents.texts(list(dict.fromkeys(pair.doc for pair in new)))
-                yield Work(number, [pair.place for pair in new], [topics.texts[pair.topic] for pair in new], [texts[pair.doc] for pair in new])
+                resumed += sum(pair.place in there for pair in pairs)
+                yield work_of(number, [pair for pair in pairs if pair.place not in scores], topics, documents)
             elif len(journal.windows[number]) != len(pairs):
                 raise InputError(
                     f"{journal.path}: window {number} has {len(journal.windows[number])} scores where the run has {len(pairs)} pairs; delete the journal to start anew"
@@ -236,7 +239,7 @@ def _score(
     with tqdm(total=plan.pairs, initial=resumed, unit="pair", unit_scale=False, desc="re-ranking", disable=quiet or not sys.stderr.isatty()) as bar:
         for scored in engine(work(), bar.update):
             pairs = begun.pop(scored.number)
-            journal.add(scored.number, _whole(pairs, scored.scores, learnt), scored.passages_cut)
+            journal.add(scored.number, _whole(pairs, scored.scores, scores), scored.passages_cut)
             bar.update(len(pairs) - len(scored.scores))
             halvings += scored.budget_halvings
     return resumed, halvings

@@ -1,6 +1,6 @@
 """The windows of a re-ranking job, which are the unit of sorting, scoring and journal, and who scores them: this process, or whoever takes ``Work``."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from csrerank.collections.texts import Documents, Topics
     from csrerank.models.reranker import Prepared, Reranker
 
 # As many whole topics, in run order, as hold so many pairs, or one that has more. It must not depend on how a job was run, because the make-up of a batch moves the
@@ -56,6 +57,12 @@ def windows(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
         window += more
     if window:
         yield window
+
+
+def work_of(number: int, pairs: Sequence[Pair], topics: "Topics", documents: "Documents") -> Work:
+    """The texts of pairs; each document is asked for once."""
+    texts = documents.texts(list(dict.fromkeys(pair.doc for pair in pairs)))
+    return Work(number, [pair.place for pair in pairs], [topics.texts[pair.topic] for pair in pairs], [texts[pair.doc] for pair in pairs])
 
 
 def score_window(model: "Reranker", work: Work, advance: Callable[[int], object] | None = None, prepared: "Prepared | None" = None) -> Scored:

@@ -361,7 +361,9 @@ def test_malicious_pickle_is_refused_and_does_not_run(
     marker.unlink()
     recwarn.clear()
     message = refused(source)
-    assert "its weights are no pickle of tensors alone" in message and message.endswith("is not read; give them as model.safetensors")
+    assert "its weights are no pickle of tensors alone" in message and message.endswith(
+        "is not read; fetch them again if they should be, or give them as model.safetensors"
+    )
     assert form == "bare" or "(it asks for posix.system)" in message
     assert command(source, "--seconds", 0) == 2
     said = capsys.readouterr()

@@ -204,9 +204,9 @@ def job(run: Path, deep: Path, tmp_path: Path) -> Callable[..., Any]:
 
     model = Reranker.load(deep, Settings(96, 30, precision="fp32"), "cpu")
 
-    def start(output: str, **options: Any) -> rerank.Report:
+    def start(output: str, window: int = 200, **options: Any) -> rerank.Report:
         topics, documents = file_topics(run.with_name("topics.tsv")), FileDocuments(run.with_name("docs.tsv"), tmp_path)
-        return rerank.rerank_run(run, tmp_path / output, topics, documents, model, window=200, quiet=True, **options)
+        return rerank.rerank_run(run, tmp_path / output, topics, documents, model, window=window, quiet=True, **options)
 
     start.model = model  # type: ignore[attr-defined]
     return start
@@ -265,17 +265,26 @@ def test_topics_that_were_learnt_from_are_not_scored_again(job: Any, tmp_path: P
     assert report.passages_cut == plain.passages_cut > 0
 
 
+def test_what_a_model_pruned_by_before_is_forgotten(job: Any, tmp_path: Path) -> None:
+    for name, options in (("plain", {}), ("cascade", {"cascade": (4, 0.8)})):
+        job(f"{name}.trec", **options)
+        job.model.pruner = Pruner(1, 1, 0.0, 1.0, 0.0, np.zeros(job.model.model.config.hidden_size + 1, np.float32))
+        job(f"{name}-again.trec", **options)
+        assert (tmp_path / f"{name}-again.trec").read_bytes() == (tmp_path / f"{name}.trec").read_bytes()
+
+
 def learnt(run: dict[str, Any]) -> list[str]:
     """The topics that a job for the top 4 at .8 learns from: the first by a hash of those with more candidates."""
     return sorted((topic for topic in run if len(run[topic].docs) > 4), key=lambda topic: hashlib.sha256(topic.encode()).digest())[: topics_needed(0.8)]
 
 
-@pytest.mark.parametrize("stop", [1, 4])
-def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int) -> None:
-    """Stopped at its first window too, when its journal has no window of the run."""
+@pytest.mark.parametrize(("stop", "window"), [(1, 200), (4, 200), (4, 25)])
+def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, window: int) -> None:
+    """Stopped at its first window too, when its journal has no window of the run; and where a window is a topic, so that it was learnt from or not."""
     from csrerank import pruning, windows
+    from csrerank.trec import read_run
 
-    whole = job("whole.trec", cascade=(4, 0.8))
+    whole = job("whole.trec", window, cascade=(4, 0.8))
     calls = 0
 
     def stopping(*arguments: Any) -> Any:
@@ -289,16 +298,18 @@ def test_a_stopped_job_goes_on_with_what_it_learnt(job: Any, tmp_path: Path, mon
     with monkeypatch.context() as patches:
         patches.setattr(windows, "score_window", stopping)
         with pytest.raises(Stop):
-            job("out.trec", cascade=(4, 0.8))
+            job("out.trec", window, cascade=(4, 0.8))
     assert job.model.pruner is None and (tmp_path / "out.trec.journal").exists()
     with pytest.raises(InputError, match="left by a job with another cascade"):
-        job("out.trec")
+        job("out.trec", window)
     with monkeypatch.context() as patches:
         patches.setattr(pruning, "fitted", lambda *_: pytest.fail("it has learnt that already"))
-        report = job("out.trec", cascade=(4, 0.8))
-    assert bool(report.resumed) == (stop > 1) and report.cascade == whole.cascade
+        report = job("out.trec", window, cascade=(4, 0.8))
+    result = {ranking.topic: ranking for ranking in read_run(tmp_path / "out.trec")}
+    known = sum(len(result[topic].docs) for topic in learnt(result))
+    assert (report.resumed == known if stop == 1 else report.resumed > known) and report.cascade == whole.cascade
     assert (tmp_path / "out.trec").read_bytes() == (tmp_path / "whole.trec").read_bytes()
-    plain = job("plain.trec")
+    plain = job("plain.trec", window)
     assert plain.cascade is None and (tmp_path / "plain.trec").read_bytes() != (tmp_path / "whole.trec").read_bytes()
 
 

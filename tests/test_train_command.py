@@ -183,7 +183,8 @@ def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
     shares = {name: count / (6 * TOPICS * 3) for name, count in record["negatives drawn"].items()}
     for said in (
         "| policy | mine; seed 2023 |", record["made from"]["SHA-256"]["documents"], "| lexicons | toy |", "CC0", "| licence | other; it was made from the base and the texts of csrerank/msmarco/train, the lexicons (CC0), whose licences have their say |",
-        f"bm25 {shares['bm25']:.2f}", f"({TOPICS} of its {TOPICS} topics with a relevant document)", "| layers | 0, 1 of the base's |", "| dropout | 0.1 of hidden states", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32",
+        f"bm25 {shares['bm25']:.2f}", f"({TOPICS} of its {TOPICS} topics with a relevant document)", "| layers | 0, 1 of the base's |", "| dropout | 0.1 of hidden states", "36 of 4 topics, of 6 epochs; the weights of step 36", "Switched into de, word by word", "1 process, fp32", "- Languages other than de, en were in no training text",
+        "- One training with one seed, on all topics; no validation chose its weights: the last step counts.",
     ):  # fmt: skip
         assert said in card, said
     assert "held-out" not in card  # without validation no word is held out
@@ -494,6 +495,8 @@ def test_the_card_tells_of_translations(encoder: Path, tmp_path: Path) -> None:
     coverage = f"30 of {len(collection.relevant)} topics, 7 of {documents} documents"
     assert f"| translations | to-german.jsonl, SHA-256 {digest}: {coverage} |" in card
     assert f"- Trained on translations of {coverage}; the rest was left as it is." in card and "English as it is" not in card
+    assert "- Languages other than en and those of the translations were in no training text" in card
+    assert f"on 16 of {len(collection.relevant)} topics; no validation chose its weights" in card
     assert "| policy | none: texts as they are, or translated where there is a translation |" in card and "what it knows of languages" not in card
     assert "license: other" in card and "the texts of csrerank/demo/en-en, the translations, whose licences" in card
     told = json.loads((tmp_path / "out" / "training.json").read_text(encoding="utf-8"))["translations"]
@@ -542,7 +545,9 @@ def test_early_stopping(encoder: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert curves[0] == ["step", "eval_en-en", "eval_mean", "grad_norm", "learning_rate", "loss"] and [line[:3] for line in curves[1:]] == [
         ["4", "0.4", "0.4"], ["8", "0.6", "0.6"], ["12", "0.6", "0.6"],
     ]  # fmt: skip
-    assert "the weights of step 8" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "the weights of step 8" in card and "on all topics; step 8 was chosen by validation" in card  # 48 topics, 8 a step: it saw them all in 6
+    assert "Languages other than" not in card  # that of texts as they are stands in a line of its own
     assert capsys.readouterr().out == ""
     # Validation changes nothing of what is learnt: the same steps without it, stopped at 8.
     kept = {}

@@ -232,16 +232,18 @@ def loading(name: str | Path) -> Iterator[None]:
     """Turn whatever transformers raises for a checkpoint that it cannot read into one ``InputError``."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*(pickle protocol|TorchScript archive)", UserWarning)  # what they warn of is refused next
+            # A pickle is read or refused below, in one line; torch's warning beside it tells a user nothing more.
+            warnings.filterwarnings("ignore", ".*(pickle protocol|TorchScript archive)", UserWarning)
             yield
     except InputError:
         raise
     except Exception as error:  # transformers raises OSError, ValueError, SafetensorError and more for a broken directory
-        if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):  # torch's own text tells how to run the code all the same
+        # torch's own text tells how to run the code all the same.
+        if isinstance(error, pickle.UnpicklingError) or "``weights_only=True``" in str(error):
             asked = re.search(r"GLOBAL (\S+)", str(error))
             raise InputError(
                 f"{name}: its weights are no pickle of tensors alone{f' (it asks for {asked[1]})' if asked else ''}; any other may run code and is not read; "
-                "give them as model.safetensors"
+                "fetch them again if they should be, or give them as model.safetensors"
             ) from error
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(f"{name}: cannot be loaded as an encoder ({first}); give a directory saved by transformers with safetensors, or a hub name") from error

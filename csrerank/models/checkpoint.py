@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,30 @@ def find_model(name: str | Path) -> str:
 
 
 def pickled_weights(directory: Path) -> list[Path]:
-    """The pickles in a directory that transformers would take weights from; none where there are safetensors, which come first, or no directory."""
+    """The pickles in a directory that transformers would take weights from: ``pytorch_model.bin``, or those that its index names. None where there are
+    safetensors, which come first, or no directory.
+    """
     if any((directory / name).exists() for name in ("model.safetensors", "model.safetensors.index.json")):
         return []
-    return sorted(directory.glob("*.bin"))
+    whole, index = directory / "pytorch_model.bin", directory / "pytorch_model.bin.index.json"
+    if whole.is_file():
+        return [whole]
+    try:
+        parts = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return sorted(directory / part for part in parts if (directory / part).is_file())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no index, or a damaged one, of which transformers tells
+        return []
 
 
 def directory_hash(directory: Path) -> str:
-    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names; over ``.bin`` files where the weights are pickles."""
+    """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names; over pickles where the weights are in these."""
     digest = hashlib.sha256()
-    suffixes = (".safetensors", ".json", ".model", ".txt") + ((".bin",) if pickled_weights(directory) else ())
-    for path in sorted(directory.iterdir()):
-        if path.suffix in suffixes and path.name != "training.json":  # which tells when, too
-            with path.open("rb") as file:
-                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    named = [
+        path for path in directory.iterdir() if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json"
+    ]  # which tells when, too
+    for path in sorted({*named, *pickled_weights(directory)}):
+        with path.open("rb") as file:
+            digest.update(os.path.relpath(path, directory).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 

@@ -127,17 +127,18 @@ def save_trimmed(model: Any, tokenizer: Any, texts: Iterable[str], output: str |
         raise InputError("no text to trim the vocabulary by; give texts in the languages that the model is for")
     kept = kept_ids(whole, used | set(_config_ids(model.config).values()))
     trimmed = trim_tokenizer(whole, kept)
-    _keep_rows(model, kept)
     output.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=output.parent) as name:  # appears whole, by rename
         folder = Path(name) / "trimmed"
-        model.save_pretrained(folder)
+        model.config.save_pretrained(folder)  # which the tokenizer's class is told by
         save_tokenizer(tokenizer, folder)
         (folder / "tokenizer.json").write_text(json.dumps(trimmed, ensure_ascii=False), encoding="utf-8")
         _mend_settings(folder / "tokenizer_config.json", trimmed)
         # Some of transformers' classes build the tokenizer anew from its pieces, and might number them otherwise.
         if AutoTokenizer.from_pretrained(folder).get_vocab() != {token: at for at, token in enumerate(tokenizer.convert_ids_to_tokens(kept))}:
             raise InputError(f"a {type(tokenizer).__name__} gives the pieces kept other ids when loaded; load it as a PreTrainedTokenizerFast")
+        _keep_rows(model, kept)
+        model.save_pretrained(folder)
         folder.rename(output)
     return output
 

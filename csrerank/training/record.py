@@ -189,17 +189,23 @@ def _limits(training: Training, commercial: bool) -> list[str]:
     if policy.lexicons():
         languages = sorted({lang for _, _, lang in policy.lexicons()})
         limits.append(
-            f"Switched into {', '.join(languages)}, word by word: word order and inflection stay English, so text in these languages is seen in pieces only. "
-            "No other language was switched into: there it has what its encoder knows."
+            f"Switched into {', '.join(languages)}, word by word: word order and inflection stay English, so text in these languages is seen in pieces only."
         )
-    trained, known = training.happened["topics"]["trained on"], len(training.collection.relevant)
-    share = "all topics" if trained == known else f"{trained} of {known} topics"
-    chosen = (
-        f"step {training.result.best_step} was chosen by validation"
-        if training.result.validation
-        else "no validation chose among its weights: the last step counts"
-    )
-    limits.append(f"One training, with one seed, on {share}; {chosen}. What another seed would give is not known.")
+    if policy.lexicons() or training.collection.translated:
+        known = ", ".join(sorted(training.collection.languages)) + (" and those of the translations" if training.collection.translated else "")
+        limits.append(f"Languages other than {known} were in no training text: there it has what its encoder knows.")
+    limits.append(_single(training))
     if not commercial:
         limits.append("NOT FOR COMMERCIAL USE: some lexicons are under a non-commercial licence.")
     return limits
+
+
+def _single(training: Training) -> str:
+    """What one training cannot tell, and how much its kept weights saw."""
+    seen, known = training.result.best_step * training.settings.batch, len(training.collection.relevant)
+    topics = min(seen, training.happened["topics"]["trained on"])
+    share = "all topics" if topics == known else f"{topics} of {known} topics"
+    chosen = (
+        f"step {training.result.best_step} was chosen by validation" if training.result.validation else "no validation chose its weights: the last step counts"
+    )
+    return f"One training with one seed, on {share}; {chosen}. What another seed would give is not known."
