@@ -220,7 +220,6 @@ def _score(
 
     resumed, halvings = sum(map(len, journal.windows.values())), 0
     known = set(journal.windows)
-
     begun: dict[int, list[Pair]] = {}
     scores, there = (learnt.scores, learnt.resumed) if learnt is not None else ({}, frozenset())
 

@@ -49,9 +49,8 @@ def pickled_weights(directory: Path) -> list[Path]:
 def directory_hash(directory: Path) -> str:
     """SHA-256 over the weights, configuration and tokenizer in a Hugging Face directory, with their names; over pickles where the weights are in these."""
     digest = hashlib.sha256()
-    named = [
-        path for path in directory.iterdir() if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json"
-    ]  # which tells when, too
+    # training.json tells when a training was, too.
+    named = [path for path in directory.iterdir() if path.suffix in (".safetensors", ".json", ".model", ".txt") and path.name != "training.json"]
     for path in sorted({*named, *pickled_weights(directory)}):
         with path.open("rb") as file:
             digest.update(os.path.relpath(path, directory).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
