@@ -18,18 +18,16 @@ PASSAGES = [f"{word} {number} {other}" for number in range(9) for word in ("whal
 
 
 @pytest.fixture
-def exact() -> str:
-    """The precision in which ``mixed`` scores the best again on this processor."""
-    import torch
-
-    return resolve_precision("auto", torch.device("cpu"))
-
-
-@pytest.fixture
 def load(toy_model: Path) -> Callable[..., Any]:
     from csrerank.models.reranker import Reranker, Settings
 
     return lambda precision="fp32", folder=toy_model: Reranker.load(folder, Settings(96, 30, precision=precision), "cpu")
+
+
+@pytest.fixture
+def exact(load: Callable[..., Any]) -> str:
+    """The precision in which ``mixed`` scores the best again on this processor."""
+    return str(load("auto").settings.precision)
 
 
 def pairs() -> tuple[list[str], list[str]]:

@@ -1,6 +1,7 @@
-"""What int8 needs to know of a checkpoint: the range of every product's input, seen on texts of the demo collection, and whether its scores hold there."""
+"""What faster arithmetic needs to know of a checkpoint, seen on texts of the demo collection: whether its scores hold, and for int8 the range of every product's input."""
 
 import hashlib
+import json
 import os
 import platform
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from csrerank.cache import cache_folder
 from csrerank.errors import InputError
+from csrerank.files import atomic
 from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.engine import Engine, Linear, Product
 from csrerank.models.int8 import Range, largest_weight, maker
@@ -44,7 +46,7 @@ class Calibration:
 
         Never where the answer, which a stopwatch gives, cannot be kept in the cache: the same command would not always score alike.
         """
-        return self.kept and self.error <= TOLERANCE and self.agreement >= AGREEMENT and self.gain >= GAIN
+        return self.kept and holds(self.error, self.agreement) and self.gain >= GAIN
 
     @property
     def digest(self) -> str:
@@ -57,8 +59,6 @@ class Calibration:
     def save(self, path: Path) -> None:
         """Write as safetensors, whole or not at all."""
         from safetensors.torch import save
-
-        from csrerank.files import atomic
 
         tensors = {f"{name}.{part}": values for name, seen in self.ranges.items() for part, values in seen._asdict().items()}
         with atomic(path) as file:
@@ -100,21 +100,33 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
         return compute
 
     with torch.inference_mode():
-        _scores(Engine(model, False, types, watched), seen)
-        exact = _scores(Engine(model, False, types), tried)
+        _scores(Engine(model, False, types, watched).logits, seen)
+        exact = _scores(Engine(model, False, types).logits, tried)
         engines = Engine(model, bf16, types), Engine(model, bf16, types, maker(ranges))
-        coarse = _scores(engines[1], tried)
-        error = (coarse - exact).std() / exact.std().clamp_min(1e-9)
-        twos = torch.combinations(torch.arange(len(tried)))
-        agreement = ((exact[twos[:, 0]] > exact[twos[:, 1]]) == (coarse[twos[:, 0]] > coarse[twos[:, 1]])).double().mean()
+        error, agreement = compared(_scores(engines[1].logits, tried), exact)
         times: list[list[float]] = [[], []]
         for _ in range(_ROUNDS):
             for taken, engine in zip(times, engines, strict=True):
                 start = time.perf_counter()
-                _scores(engine, tried)
+                _scores(engine.logits, tried)
                 taken.append(time.perf_counter() - start)
     kept = {name: Range(*(values.clone() for values in found)) for name, found in ranges.items()}
-    return Calibration(kept, float(error.nan_to_num(torch.inf)), float(agreement), min(times[0]) / min(times[1]))
+    return Calibration(kept, error, agreement, min(times[0]) / min(times[1]))
+
+
+def compared(coarse: Any, exact: Any) -> tuple[float, float]:
+    """``error`` and ``agreement`` of :class:`Calibration`, of scores [inputs]; an error that is not a number is infinite."""
+    import torch
+
+    error = (coarse - exact).std() / exact.std().clamp_min(1e-9)
+    twos = torch.combinations(torch.arange(len(exact)))
+    agreement = ((exact[twos[:, 0]] > exact[twos[:, 1]]) == (coarse[twos[:, 0]] > coarse[twos[:, 1]])).double().mean()
+    return float(error.nan_to_num(torch.inf)), float(agreement)
+
+
+def holds(error: float, agreement: float) -> bool:
+    """Whether scores that differ so rank passages as the exact ones do."""
+    return error <= TOLERANCE and agreement >= AGREEMENT
 
 
 def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]) -> Calibration:
@@ -136,6 +148,25 @@ def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]
         made.save(path)
         made.kept = True
     return made
+
+
+def bf16_holds(fingerprint: str, device: str, tokenizer: Any, longest: int, logits: Callable[[bool], Callable[[list[Encoded]], Any]]) -> bool:
+    """Whether the checkpoint with this fingerprint ranks the demo's pairs in bfloat16 as in float32; ``logits`` gives what computes those of inputs, in bfloat16 or not. Found out once
+    for a checkpoint, a kind of device and a version of torch, and kept in the cache where that can be written: unlike int8's, the answer has no stopwatch in it.
+    """
+    import torch
+
+    path = cache_folder() / "bf16" / f"{fingerprint[:24]}-{device}-{VERSION}-{torch.__version__}.json"
+    with suppress(OSError, ValueError, TypeError):  # not there, or what a full disk left
+        return holds(*json.loads(path.read_text()))
+    inputs = _inputs(PairEncoder(tokenizer, min(longest, _LONG), max(1, min(64, longest // 4))), demo_pairs())
+    with torch.inference_mode():
+        found = compared(*(_scores(logits(bf16), inputs) for bf16 in (True, False)))
+    with suppress(OSError, InputError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as file:
+            file.write(json.dumps(found).encode())
+    return holds(*found)
 
 
 def _loaded(path: Path) -> Calibration | None:
@@ -174,10 +205,10 @@ def _inputs(encoder: PairEncoder, pairs: "Sequence[tuple[str, str]]") -> list[En
     return encoder.encode([query for query, _ in pairs], [passage for _, passage in pairs])[0]
 
 
-def _scores(engine: Engine, inputs: "Sequence[Encoded]") -> Any:
+def _scores(logits: Callable[[list[Encoded]], Any], inputs: "Sequence[Encoded]") -> Any:
     """Scores in the order of the batches: float64 [inputs]."""
     import torch
 
-    found = [engine.logits([inputs[row] for row in rows]).double() for rows in batches([len(row.ids) for row in inputs], _BUDGET)]
-    logits = torch.cat(found)
-    return logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0)
+    found = [logits([inputs[row] for row in rows]).double() for rows in batches([len(row.ids) for row in inputs], _BUDGET)]
+    every = torch.cat(found).cpu()
+    return every[:, -1] - (every[:, 0] if every.shape[1] == 2 else 0)

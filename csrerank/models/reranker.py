@@ -12,7 +12,7 @@ import numpy as np
 from csrerank.errors import InputError
 from csrerank.models import int8
 from csrerank.models.batching import Encoded, PairEncoder, batches
-from csrerank.models.calibration import Calibration, calibrated, calibration_of
+from csrerank.models.calibration import Calibration, bf16_holds, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
 from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, position_limit
 from csrerank.models.engine import Engine, state_of
@@ -88,11 +88,11 @@ class Reranker:
             raise InputError(f"--max-length {settings.max_length} is more than the model's {limit} tokens; give {limit} or less")
         self._engines: dict[str, Engine] = {}
         self._given, self._calibration = state_of(model), calibration
+        self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
         self.settings = settings._replace(
             precision=self._chosen(settings.precision),
             batch_tokens=settings.batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "cuda"],
         )
-        self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
         room = settings.max_length - settings.query_tokens - self.encoder.special
         if settings.windows and settings.windows.size > room:
             raise InputError(
@@ -254,7 +254,20 @@ class Reranker:
     @property
     def _exact(self) -> str:
         """The precision of the scores that count most, and of what ``int8`` leaves to floating point."""
-        return self.settings.precision if self.settings.precision in TRAINED else resolve_precision("auto", self.device)
+        return self.settings.precision if self.settings.precision in TRAINED else self._auto
+
+    @cached_property
+    def _auto(self) -> str:
+        """bf16 where the device multiplies that itself and the checkpoint ranks the demo's pairs in it as in fp32; else fp32."""
+        if resolve_precision("auto", self.device) == "fp32":
+            return "fp32"
+
+        def logits(bf16: bool) -> Callable[[list[Encoded]], Any]:
+            if self._served():
+                return Engine(self.model, bf16, self.encoder.uses_types).logits
+            return lambda rows: self._padded_logits(rows, "bf16" if bf16 else "fp32")
+
+        return "bf16" if bf16_holds(self.fingerprint, self.device.type, self.tokenizer, position_limit(self.model, self.tokenizer), logits) else "fp32"
 
     @property
     def depth(self) -> int:
@@ -298,7 +311,7 @@ class Reranker:
         return self.device.type == "cpu" and self._served() and int8.supported()
 
     def _chosen(self, precision: str) -> str:
-        """The precision that a name stands for; ``auto`` is bf16 where the processor has it, else fp32."""
+        """The precision that a name stands for."""
         if precision not in PRECISIONS:
             raise InputError(f"unknown precision {precision!r}; known are {' '.join(PRECISIONS)}")
         if precision in ("fp32", "bf16"):
@@ -309,11 +322,11 @@ class Reranker:
                     f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI or AVX2); give auto"
                 )
             return precision
-        return resolve_precision("auto", self.device)
+        return self._auto
 
     def take_fastest(self) -> None:
         """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
-        able = self.settings.precision == resolve_precision("auto", self.device) and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
+        able = self.settings.precision == self._auto and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
         if able and self._calibrated().pays:
             self.settings = self.settings._replace(precision="mixed")
 
