@@ -72,7 +72,8 @@ def rerankers(model: str, device: str, spent: list[float]) -> Callable[[Topics, 
 
 def ours(model: str, precision: str, told: dict[str, Any], device: str, spent: list[float]) -> Callable[[Topics, int], Scores]:
     """csrerank, as its command has it: windows of whole topics, the next one tokenised while one is computed, and nothing known beforehand."""
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
     from csrerank.windows import WINDOW, Pair, Work, here, windows
 
     ranker = Reranker.load(model, Settings(precision=precision), device)

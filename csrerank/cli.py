@@ -102,7 +102,7 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     Killed at any moment, the same command goes on from its journal and writes the same bytes.
     """
     from csrerank.integrations.accelerate_rerank import Team
-    from csrerank.models.reranker import Settings, Windows
+    from csrerank.models.settings import Settings, Windows
     from csrerank.request import Sources, rerank
 
     if given["stride"] is not None and given["window"] is None:

@@ -20,7 +20,8 @@ from csrerank.windows import Pair, Work, score_window, work_of
 
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
 _PRUNER = 2**32 - 1  # its place among a journal's windows, and downwards from it those of the topics that it is learnt from
 

@@ -20,7 +20,8 @@ from csrerank.trec import read_run, write_run
 if TYPE_CHECKING:
     from csrerank.collections.texts import Documents, Topics
     from csrerank.integrations.accelerate_rerank import Team
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
     from csrerank.windows import Engine
 
 

@@ -33,15 +33,14 @@ def command(run: Path, model: Path, output: str) -> list[str]:
 
 
 def launched(run: Path, model: Path, folder: Path, *more: str) -> "subprocess.CompletedProcess[str]":
+    return launch([*command(run, model, "two.trec"), *more], folder)
+
+
+def launch(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    """A csrerank command in two processes."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*LAUNCH, json.dumps([*command(run, model, "two.trec"), "--engine", "accelerate", *more])],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    words = json.dumps([*command, "--engine", "accelerate"])
+    return subprocess.run([*LAUNCH, words], cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
 
 
 def test_accelerates_own_parser_passes_the_command_on() -> None:
@@ -74,7 +73,8 @@ class Stop(BaseException):
 @pytest.mark.usefixtures("one_thread")
 def test_it_goes_on_where_one_process_was_stopped(run: Path, toy_model: Path, tmp_path: Path, cli: Any) -> None:
     from csrerank.collections.texts import DatasetDocuments, dataset_topics
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
     from csrerank.rerank import rerank_run
     from csrerank.windows import Scored, Work, here
 

@@ -24,7 +24,8 @@ from csrerank.models.backbones import MEAN_WEIGHT, load_backbone
 from csrerank.models.batching import Encoded, PairEncoder
 from csrerank.models.checkpoint import directory_hash, position_limit
 from csrerank.models.compare import Comparison, compare, demo_texts, pieces_per_word, read_texts, shown
-from csrerank.models.reranker import Reranker, Settings
+from csrerank.models.reranker import Reranker
+from csrerank.models.settings import Settings
 
 QUERY, DOCUMENT = "the whale", "sleeping кит"
 EVERY = pytest.mark.parametrize("kind", ENCODERS)

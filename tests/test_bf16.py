@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from csrerank.models import reranker
-from csrerank.models.reranker import Reranker, Settings
+from csrerank.models.reranker import Reranker
+from csrerank.models.settings import Settings
 
 
 @pytest.fixture

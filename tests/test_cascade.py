@@ -35,7 +35,8 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(deep: Path) -> Any:
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     return Reranker.load(deep, Settings(96, 30, precision="fp32"), "cpu")
 
@@ -136,7 +137,8 @@ def test_by_hand() -> None:
 
 
 def test_what_cannot_be_learnt_from_is_said(model: Any, toy_model: Path, topics: Topics) -> None:
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     for confidence in (0.0, 1.0):
         with pytest.raises(InputError, match="give a share between 0 and 1"):
@@ -191,6 +193,18 @@ def test_the_command(run: Path, deep: Path, tmp_path: Path, cli: Callable[..., A
         assert not (tmp_path / "bad.trec").exists() and not (tmp_path / "bad.trec.journal").exists()
 
 
+@pytest.mark.slow
+def test_the_processes_of_a_launch_prune_by_what_the_first_learnt(run: Path, deep: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
+    from test_accelerate import launch
+
+    options = ["--cascade", 4, "--confidence", 0.8, "--device", "cpu"]
+    alone = cli(*command(run, deep, "one.trec", *options), cwd=tmp_path)
+    together = launch([str(word) for word in command(run, deep, "two.trec", *options)], tmp_path)
+    assert (alone.returncode, together.returncode) == (0, 0), together.stderr
+    assert (tmp_path / "two.trec").read_bytes() == (tmp_path / "one.trec").read_bytes()
+    assert alone.stderr.strip().replace("one.trec", "two.trec") in together.stderr.splitlines()
+
+
 class Stop(BaseException):
     """Ends a job as a kill would, as far as its files go."""
 
@@ -200,7 +214,8 @@ def job(run: Path, deep: Path, tmp_path: Path) -> Callable[..., Any]:
     """Re-ranks the run with the deep model in small windows; ``job.model`` is that model."""
     from csrerank import rerank
     from csrerank.collections.texts import FileDocuments, file_topics
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     model = Reranker.load(deep, Settings(96, 30, precision="fp32"), "cpu")
 

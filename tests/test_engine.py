@@ -28,7 +28,8 @@ def scores(directory: Path, precision: str, engine: bool, pooling: str = "mean",
     import torch
 
     from csrerank.models.backbones import load_backbone
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     model, tokenizer = load_backbone(directory, pooling, layers)  # type: ignore[arg-type]
     if labels == 2:
@@ -74,7 +75,8 @@ def test_a_batch_at_once_gives_the_same_scores(kind: str, pooling: str, encoders
 
 def test_a_batch_at_once_gives_the_same_means(encoders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from csrerank.models.backbones import load_backbone
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     reranker = Reranker(*load_backbone(encoders["mbert"]), Settings(48, 10, batch_tokens=200, precision="fp32"), device="cpu")
     apart = reranker.means(QUERIES, PASSAGES, 1)
@@ -143,7 +145,8 @@ def test_weights_that_change_are_seen(encoders: dict[str, Path]) -> None:
     import torch
 
     from csrerank.models.backbones import load_backbone
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     model, tokenizer = load_backbone(encoders["xlm-r"])
     reranker = Reranker(model, tokenizer, Settings(48, 10, precision="fp32"), device="cpu")
@@ -161,7 +164,8 @@ def test_the_head_is_in_fp32_under_bf16(kind: str, engine: bool, encoders: dict[
     import torch
 
     from csrerank.models.backbones import load_backbone
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     model, tokenizer = load_backbone(encoders[kind])
     kinds = set()

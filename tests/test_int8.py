@@ -19,7 +19,8 @@ PASSAGES = [f"{word} {number} {other}" for number in range(9) for word in ("whal
 
 @pytest.fixture
 def load(toy_model: Path) -> Callable[..., Any]:
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     return lambda precision="fp32", folder=toy_model: Reranker.load(folder, Settings(96, 30, precision=precision), "cpu")
 
@@ -204,7 +205,8 @@ def test_a_model_that_the_engine_does_not_serve(tmp_path: Path) -> None:
     from toy.encoders import build_encoder
 
     from csrerank.models.backbones import load_backbone
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     model, tokenizer = load_backbone(build_encoder(tmp_path / "mdeberta", "mdeberta"))
     for precision in ("int8", "mixed"):

@@ -63,7 +63,8 @@ def serve(checkpoint: str, warm: str) -> None:
     """Run a job in the folder ``warm``. Then for each folder on standard input fork a job; tell its process id, then its report where it gives one, then how it ended."""
     import torch
 
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     torch.set_num_threads(1)  # else two threads wait for each other where the machine is busy; and a pool of threads does not outlive a fork
     model = Reranker.load(checkpoint, Settings(max_length=64, query_tokens=16))
@@ -252,7 +253,7 @@ class StandIn:
     def __init__(self, before: Callable[[int], object] = lambda call: None) -> None:
         import torch
 
-        from csrerank.models.reranker import Settings
+        from csrerank.models.settings import Settings
 
         self.settings, self.device, self.encoder, self.before, self.calls = Settings(), torch.device("cpu"), self, before, 0
         self.budget_halvings = 0

@@ -13,7 +13,8 @@ import pytest
 from csrerank.errors import InputError
 from csrerank.models.checkpoint import find_model
 from csrerank.models.light import LightTokenizer, loaded
-from csrerank.models.reranker import Reranker, Settings, Windows
+from csrerank.models.reranker import Reranker
+from csrerank.models.settings import Settings, Windows
 
 QUERIES = ["why do whales sleep?", "鲸鱼为什么睡觉", "  spaces \t and <s> signs </s> "] * 4
 PASSAGES = ["Wale schlafen mit einer Gehirnhälfte.", "", "<pad> <mask> stone", "Der Vulkan schläft. " * 30] * 3

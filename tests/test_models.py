@@ -15,7 +15,7 @@ from csrerank.models import batching
 from csrerank.models.batching import PairEncoder, batches
 from csrerank.models.checkpoint import find_model
 from csrerank.models.e5 import Q4, read_e5
-from csrerank.models.reranker import Windows
+from csrerank.models.settings import Windows
 
 
 def e5_file(path: Path) -> Path:
@@ -106,7 +106,8 @@ def test_tokenizers_are_saved_under_a_name_that_transformers_4_knows(toy_model: 
 
 def test_what_the_models_own_code_multiplies_lies_in_memory_of_torchs(toy_model: Path) -> None:
     """The last bits of a product go by the addresses of its weights, and those of a file may be any."""
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     for light in (False, True):
         head = Reranker.load(toy_model, Settings(64, 16, precision="fp32"), "cpu", light=light).model.classifier

@@ -18,7 +18,8 @@ from csrerank.cli import cli
 from csrerank.errors import InputError
 from csrerank.integrations import jvm
 from csrerank.integrations.pyserini import Hit, printable, rerank_hits
-from csrerank.models.reranker import Reranker, Settings
+from csrerank.models.reranker import Reranker
+from csrerank.models.settings import Settings
 from csrerank.profiles import check_run
 from csrerank.trec import read_run, read_topic_lines
 

@@ -65,7 +65,8 @@ def at_work() -> list[psutil.Process]:
 
 
 def spec(toy_model: Path, **changed: Any) -> Any:
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     model = Reranker.load(toy_model, Settings(64, 20, precision="fp32"), "cpu")
     return model, ray_rerank.Spec.of(str(toy_model), model, 1)._replace(**changed)

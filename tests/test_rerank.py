@@ -71,7 +71,8 @@ def stop_at(call: int) -> Callable[[int], None]:
 @pytest.fixture
 def load(toy_model: Path) -> Callable[..., Any]:
     """Load the toy checkpoint with settings that fit it."""
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     return lambda folder=toy_model, **settings: Reranker.load(folder, Settings(**{"max_length": 128, "query_tokens": 40, "precision": "fp32", **settings}))
 
@@ -356,7 +357,7 @@ def by_hand(model: Any, query: str, passage: Sequence[int]) -> np.ndarray:
 
 
 def test_windows_score_a_passage_by_its_best(place: Path, demo: Any, load: Callable[..., Any]) -> None:
-    from csrerank.models.reranker import Windows
+    from csrerank.models.settings import Windows
 
     model = load(windows=Windows.checked(40, 15))
     _, run = of_demo(place, demo, model, k=6)
@@ -556,7 +557,7 @@ def test_a_job_that_got_nowhere_leaves_no_journal(place: Path, demo: Any, model:
 
 def test_killed_before_the_sidecar_the_same_command_goes_on(place: Path, toy_model: Path, demo: Any, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without --output: what lies there has no sidecar yet, but a journal, so it is csrerank's."""
-    from csrerank.models.reranker import Settings
+    from csrerank.models.settings import Settings
 
     def go() -> Report:
         return rerank(
@@ -675,7 +676,8 @@ def test_interpolation_goes_on_from_the_journal_of_another_weight(place: Path, d
 
 def test_interpolation_takes_exact_scores(place: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where auto would otherwise be mixed, whose scores below the best are of another kind."""
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
     from csrerank.request import Sources, rerank
 
     monkeypatch.setattr(Reranker, "take_fastest", lambda self: pytest.fail("the scores would not be of one kind"))

@@ -152,7 +152,8 @@ def test_what_is_written(whole: Path, encoder: Path, home: Path) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from csrerank.models.checkpoint import directory_hash
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
     assert {path.name for path in whole.iterdir()} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "README.md", "training.json", "curves.tsv", "curves.png",

@@ -632,7 +632,7 @@ def test_a_real_training_with_validation(toy_encoder: Path, tmp_path: Path) -> N
 def test_training_learns(objective: str, toy_encoder: Path, tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What answers is told from what does not, on texts that were not trained on."""
     from csrerank.models.reranker import Reranker
-    from csrerank.models.reranker import Settings as Scoring
+    from csrerank.models.settings import Settings as Scoring
     from csrerank.training.job import Settings, train
 
     texts = [Sentence(f"d{number}", f"sleep {number}" if number in (0, 1, 2, 3, 13) else f"{number} mountains", "") for number in range(LENGTH)]
@@ -702,7 +702,7 @@ def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
     from csrerank.models.backbones import load_backbone
     from csrerank.models.batching import PairEncoder
     from csrerank.models.reranker import Reranker
-    from csrerank.models.reranker import Settings as Scoring
+    from csrerank.models.settings import Settings as Scoring
     from csrerank.training import trainer
 
     model, tokenizer = load_backbone(toy_encoder)

@@ -14,7 +14,8 @@ from toy.encoders import ENCODERS, build_encoder
 
 from csrerank.errors import InputError
 from csrerank.models.backbones import load_backbone
-from csrerank.models.reranker import Reranker, Settings
+from csrerank.models.reranker import Reranker
+from csrerank.models.settings import Settings
 from csrerank.models.vocabulary import kept_ids, pieces_in_scripts, pieces_used, save_trimmed, trim_tokenizer
 
 QUERY, DOCUMENT = "a whale", "sleeping кит"  # without "the", which the toys know

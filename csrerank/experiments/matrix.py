@@ -36,7 +36,8 @@ class Ranker:
     def make(self, cell: Cell) -> Path:
         """Compute a cell: its run with metadata, and its per-topic scores."""
         from csrerank.collections.texts import DatasetDocuments, dataset_topics
-        from csrerank.models.reranker import Reranker, Settings
+        from csrerank.models.reranker import Reranker
+        from csrerank.models.settings import Settings
         from csrerank.rerank import rerank_run
 
         if self._model is None:

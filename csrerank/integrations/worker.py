@@ -11,7 +11,8 @@ from csrerank.windows import Scored, Work, place_of, score_window
 if TYPE_CHECKING:
     from csrerank.models.calibration import Calibration
     from csrerank.models.cascade import Pruner
-    from csrerank.models.reranker import Reranker, Settings
+    from csrerank.models.reranker import Reranker
+    from csrerank.models.settings import Settings
 
 
 class Spec(NamedTuple):

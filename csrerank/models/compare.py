@@ -12,7 +12,8 @@ from csrerank.files import read_lines
 from csrerank.models.backbones import load_backbone, loading
 from csrerank.models.checkpoint import find_model, position_limit
 from csrerank.models.precision import resolve_precision
-from csrerank.models.reranker import Reranker, Settings
+from csrerank.models.reranker import Reranker
+from csrerank.models.settings import Settings
 from csrerank.words import UNSPACED
 
 FORMATS = ("table", "tsv", "json")

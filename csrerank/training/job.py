@@ -292,7 +292,7 @@ def _run(groups: Groups, model: Any, encoder: PairEncoder, settings: Settings, a
     """The Trainer after training, and the step that it went on from."""
     from csrerank.models.precision import resolve_precision
     from csrerank.models.reranker import Reranker
-    from csrerank.models.reranker import Settings as Scoring
+    from csrerank.models.settings import Settings as Scoring
 
     def validate(model: Any) -> dict[str, float]:
         scoring = Scoring(settings.max_length, settings.query_tokens, precision=resolve_precision(settings.precision, arguments.device))
