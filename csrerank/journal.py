@@ -27,8 +27,14 @@ _COUNTS = struct.Struct("<III")
 
 
 def journal_of(output: str | Path) -> Path:
-    """Where the journal of a job that writes ``output`` lies while it runs."""
-    return Path(f"{output}.journal")
+    """Where the journal of a job that writes ``output`` lies while it runs: beside the file that a symbolic link leads to, so that jobs that write one file share it."""
+    return Path(f"{os.path.realpath(output) if os.path.islink(output) else output}.journal")
+
+
+def part_of(target: str | Path) -> Path:
+    """Where what becomes ``target`` is written first."""
+    real = Path(os.path.realpath(target))
+    return real.with_name(f".{real.name}.part")
 
 
 class Journal:
@@ -145,8 +151,7 @@ def placed(target: str | Path) -> Iterator[BinaryIO]:
 
     What a kill leaves there, the job that goes on overwrites.
     """
-    real = Path(os.path.realpath(target))
-    part = real.with_name(f".{real.name}.part")
+    real, part = Path(os.path.realpath(target)), part_of(target)
     try:
         with part.open("wb") as file:
             yield file

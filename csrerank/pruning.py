@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import nsmallest
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 
 from csrerank.errors import InputError
 from csrerank.journal import Journal
-from csrerank.models.cascade import Pruner, fitted, topics_needed
+from csrerank.models.cascade import Pruner, check_numbers, fitted, topics_needed
 from csrerank.models.precision import TRAINED
 from csrerank.plan import Plan, pairs_of
 from csrerank.trec import read_run
@@ -67,8 +67,8 @@ def learnt_of(
             if len(pairs) > top:
                 yield pairs
 
-    drawn = nsmallest(needed, ((hashlib.sha256(pairs[0].topic.encode()).digest(), pairs[0].place) for pairs in by_topic()))
-    places = sorted(place for _, place in drawn)
+    drawn = nsmallest(needed, ((hashlib.sha256(pairs[0].topic.encode()).digest(), pairs[0].place, len(pairs)) for pairs in by_topic()))
+    places = sorted(place for _, place, _ in drawn)
 
     resumed = frozenset(place for number, place in enumerate(places) if _PRUNER - 1 - number in journal.windows)
 
@@ -79,19 +79,25 @@ def learnt_of(
 
     if _PRUNER in journal.windows:
         return taken()
-    chosen, sample = set(places), list[Work]()
-    for pairs in by_topic():
-        if pairs[0].place in chosen:
-            sample.append(work_of(_PRUNER - 1 - len(sample), pairs, topics, documents))
+    check_numbers(top, top + 1, confidence, len(places))
+    current: Work | None = None
 
-    def score(number: int) -> np.ndarray:
-        work = sample[number]
-        if work.number not in journal.windows:
-            scored = score_window(model, work)
+    def sample() -> Iterator[tuple[str, Sequence[str]]]:
+        """One at a time: the texts of all would not fit."""
+        nonlocal current
+        chosen = set(places)
+        for number, pairs in enumerate(pairs for pairs in by_topic() if pairs[0].place in chosen):
+            current = work_of(_PRUNER - 1 - number, pairs, topics, documents)
+            yield current.queries[0], current.passages
+
+    def score(_: int) -> np.ndarray:
+        assert current is not None
+        if current.number not in journal.windows:
+            scored = score_window(model, current)
             journal.add(scored.number, scored.scores, scored.passages_cut)
-        return journal.windows[work.number]
+        return journal.windows[current.number]
 
-    with tqdm(total=sum(len(work.places) for work in sample), unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
-        pruner = fitted(model, [(work.queries[0], work.passages) for work in sample], top, confidence, bar.update, score)
+    with tqdm(total=sum(count for _, _, count in drawn), unit="pair", desc="learning to prune", disable=quiet or not sys.stderr.isatty()) as bar:
+        pruner = fitted(model, sample(), top, confidence, bar.update, score)
     journal.add(_PRUNER, pruner.packed())
     return taken()

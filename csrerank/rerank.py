@@ -15,7 +15,7 @@ import numpy as np
 from csrerank.errors import InputError
 from csrerank.files import check_writable, is_stream, packed, put_lines, target_name
 from csrerank.interpolation import check_interpolation, interpolated
-from csrerank.journal import Journal, journal_of, placed
+from csrerank.journal import Journal, journal_of, part_of, placed
 from csrerank.metadata import describe, dumped, sidecar
 from csrerank.models.cascade import TESTED
 from csrerank.models.precision import MANY
@@ -149,6 +149,7 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
     check_writable(output)
     if not is_stream(output):
         check_writable(sidecar(output))
+        check_writable(part_of(sidecar(output)))  # the longest name of all
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:

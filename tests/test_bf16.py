@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from csrerank.errors import InputError
 from csrerank.models import reranker
 from csrerank.models.reranker import Reranker
 from csrerank.models.settings import Settings
@@ -15,7 +16,8 @@ from csrerank.models.settings import Settings
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder where answers are kept, on a device that multiplies bf16 itself."""
     monkeypatch.setenv("CSRERANK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(reranker, "resolve_precision", lambda *_: "bf16")
+    resolve = reranker.resolve_precision
+    monkeypatch.setattr(reranker, "resolve_precision", lambda name, device: "bf16" if name == "auto" else resolve(name, device))
     return tmp_path / "cache" / "bf16"
 
 
@@ -84,3 +86,65 @@ def test_a_model_that_the_engine_does_not_serve_is_asked_too(tmp_path: Path, cac
     model, tokenizer = load_backbone(build_encoder(tmp_path / "mdeberta", "mdeberta"))
     found: Any = Reranker(model, tokenizer, Settings(48, 10), device="cpu")
     assert found.settings.precision == "bf16" and len(list(cache.iterdir())) == 1
+
+
+def test_it_is_asked_of_the_weights_that_were_loaded(toy_model: Path, cache: Path) -> None:
+    """What becomes of them later is not the checkpoint's."""
+    import torch
+
+    model = Reranker.load(toy_model, Settings(96, 30, precision="int8"), "cpu")
+    (kept,) = cache.iterdir()
+    before = kept.read_text()
+    with torch.no_grad():
+        model.model.base_model.embeddings.word_embeddings.weight.zero_()
+    model.score("why do whales sleep", ["a whale", "a stone"])
+    assert kept.read_text() == before and len(list(cache.iterdir())) == 1
+
+
+def test_a_worker_is_told_and_does_not_ask(toy_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from csrerank.integrations.worker import Spec, Worker
+
+    told = Spec.of(str(toy_model), Reranker.load(toy_model, Settings(96, 30, precision="int8", exact="fp32"), "cpu"), torch.get_num_threads())
+    assert told.settings.exact == "fp32" and not cache.exists()
+    monkeypatch.setattr(reranker, "bf16_holds", lambda *_: pytest.fail("it was told"))
+    assert Worker(told).ready() == ""
+    with pytest.raises(InputError, match="unknown precision 'int8'; known are auto fp32 bf16"):
+        Reranker.load(toy_model, Settings(96, 30, precision="int8", exact="int8"), "cpu")
+
+
+def test_too_little_memory_to_compare_is_one_line(toy_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: Any) -> bool:
+        raise MemoryError
+
+    monkeypatch.setattr(reranker, "bf16_holds", short)
+    with pytest.raises(InputError, match="memory does not hold the model in fp32 beside bf16.*give --precision bf16 or fp32"):
+        taken(toy_model)
+    assert Reranker.load(toy_model, Settings(96, 30, precision="bf16"), "cpu").settings.precision == "bf16"
+
+
+def test_without_a_home_directory_nothing_is_kept(toy_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from csrerank.models import calibration
+
+    def homeless() -> Path:
+        raise InputError("no home directory")
+
+    monkeypatch.setattr(calibration, "cache_folder", homeless)
+    assert taken(toy_model) == "bf16" and not cache.exists()
+
+
+def test_tokenizers_written_in_python_have_a_fingerprint(tmp_path: Path) -> None:
+    """PhoBERT's is one; models on a hub have no directory to be known by."""
+    from toy.encoders import build_encoder
+    from transformers import PhobertTokenizer
+
+    from csrerank.models.backbones import load_backbone
+
+    model, _ = load_backbone(build_encoder(tmp_path / "mbert", "mbert"))
+    found = []
+    for name, words in (("one", "a 9\nb 9\nc 9\nstone 3\n"), ("two", "a 9\nb 9\nc 9\nnight 3\n")):
+        (tmp_path / name).write_text(words)
+        (tmp_path / "merges").write_text("w h 9\n")
+        found.append(Reranker(model, PhobertTokenizer(str(tmp_path / name), str(tmp_path / "merges")), Settings(48, 10), "cpu").fingerprint)
+    assert len(set(found)) == 2 and all(len(one) == 64 for one in found)

@@ -114,7 +114,7 @@ def test_the_stated_share_is_kept_on_new_topics() -> None:
             pruner, fresh = known(noise, 0.9, seed), Known(noise, 20, 1000 + seed)
             for _ in range(20):
                 truth = fresh.score()
-                guess = pruner.predict(_tensor(fresh.means())).numpy()[:, 0]
+                guess = pruner.predictor("cpu")(_tensor(fresh.means())).numpy()[:, 0]
                 kept = np.argsort(-guess, kind="stable")[: pruner.count(np.sort(guess)[::-1])]
                 lost.append(1 - len(np.intersect1d(kept, np.argsort(-truth, kind="stable")[:3])) / 3)
         assert 0.02 < np.mean(lost) < 0.105, (noise, np.mean(lost))
@@ -129,7 +129,7 @@ def _tensor(values: np.ndarray) -> Any:
 def test_by_hand() -> None:
     assert known(0.0, 0.9).margin < 0.2 < known(3.0, 0.9).margin
     pruner = Pruner(1, 2, 0.5, 1.0, 0.0, np.array([1, 0, 0, 0, 5], np.float32))
-    assert pruner.predict(_tensor(np.eye(4, dtype=np.float32)))[:, 0].tolist() == [6, 5, 5, 5]
+    assert pruner.predictor("cpu")(_tensor(np.eye(4, dtype=np.float32)))[:, 0].tolist() == [6, 5, 5, 5]
     assert pruner.count(np.array([9, 8, 7.5, 7.4])) == 3 and pruner.count(np.array([9.0])) == 1
     again = Pruner.unpacked(pruner.packed())
     assert again[:-1] == pruner[:-1] and np.array_equal(again.weights, pruner.weights)

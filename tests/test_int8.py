@@ -1,5 +1,6 @@
 """Products in integers, their calibration, and the precision that scores the best again."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,25 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance(load: Callable[..., Any]
     model = load("int8")
     assert np.isfinite(model.score_pairs(*pairs())).all()
     assert not model.calibration.kept and not model.calibration.pays  # auto would be decided anew by each process
+
+
+def test_jobs_that_begin_at_once_go_by_one_calibration(tmp_path: Path, monkeypatch: Any) -> None:
+    """Each would have measured another gain, and ``auto`` might take another precision in each."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from csrerank.models.calibration import Calibration, calibration_of
+
+    monkeypatch.setenv("CSRERANK_CACHE", str(tmp_path / "cache"))
+    made: list[float] = []
+
+    def make() -> Calibration:
+        made.append(1 + len(made) / 10)
+        time.sleep(0.3)
+        return Calibration({}, 0.1, 1.0, made[-1])
+
+    with ThreadPoolExecutor(4) as pool:
+        gains = [one.gain for one in pool.map(lambda _: calibration_of("f" * 64, False, make), range(4))]
+    assert gains == [1.0] * 4 and made == [1.0]
 
 
 def test_what_cannot_be_honoured_is_said(load: Callable[..., Any], tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """``csrerank rerank --engine ray``, with a real Ray started on this machine: the bytes of one process, and a killed worker costs nothing but time."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -139,6 +141,31 @@ def test_a_worker_killed_in_the_middle_leaves_no_trace_in_the_run(run: Path, toy
         rerank_run(run, tmp_path / f"{name}.trec", dataset_topics(DEMO), DatasetDocuments(DEMO), model, window=270, quiet=True, engine=engine)
     assert killed, "no worker was met at work"
     assert (tmp_path / "shared.trec").read_bytes() == (tmp_path / "alone.trec").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_machines_and_a_killed_command(toy_model: Path, tmp_path: Path, cli: Any) -> None:
+    """Two of Ray's nodes with a processor each, found by --address. The command is killed when its journal has scores; the same one goes on to the bytes of one process."""
+    from ray.cluster_utils import Cluster
+
+    run = demo_run(tmp_path / "first.trec", 48, 144)
+    assert cli(*command(run, "alone.trec", toy_model, "--threads", 1), cwd=tmp_path).returncode == 0
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        cluster.add_node(num_cpus=1)
+        shared = [str(word) for word in command(run, "ray.trec", toy_model, "--engine", "ray", "--workers", 2, "--threads", 1, "--address", cluster.address)]
+        journal = tmp_path / "ray.trec.journal"
+        job = subprocess.Popen([sys.executable, "-m", "csrerank", *shared], cwd=tmp_path)
+        while job.poll() is None and not (journal.exists() and journal.stat().st_size > 8192):
+            time.sleep(0.005)
+        job.kill()
+        job.wait()
+        assert journal.exists() and not (tmp_path / "ray.trec").exists()
+        again = cli(*shared, cwd=tmp_path)
+    finally:
+        cluster.shutdown()
+    assert again.returncode == 0 and " of them taken from the journal" in again.stderr, again.stderr
+    assert (tmp_path / "ray.trec").read_bytes() == (tmp_path / "alone.trec").read_bytes()
 
 
 class Deadly(ray_rerank.Worker):

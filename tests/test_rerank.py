@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ import yaml
 
 from csrerank.collections.texts import FileDocuments, Topics, file_topics
 from csrerank.errors import InputError
+from csrerank.journal import locked
 from csrerank.metadata import write_sidecar
 from csrerank.request import Sources, default_output, rerank
 from csrerank.rerank import Report, rerank_run
@@ -297,8 +299,24 @@ def test_the_index_of_documents_is_made_once_and_mended(tmp_path: Path) -> None:
     assert FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["007"]) == {"007": "James"}
     assert os.listdir(tmp_path / "documents") == [store.name]
     store.write_bytes(b"no database" * 1000)
-    with pytest.raises(InputError, match="damaged.*delete it"):
+    with pytest.raises(InputError, match="cannot be read.*delete it"):
         FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["007"])
+
+
+def test_a_full_disk_while_documents_are_indexed_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit of the size of files stands in for the disk's end."""
+    (tmp_path / "docs.tsv").write_text("".join(f"d{number}\t{'a word ' * 200}\n" for number in range(200)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(
+            InputError, match=r"documents: the index of the documents of .*docs.tsv cannot be written \(.*\); free some space, or set CSRERANK_CACHE"
+        ):
+            FileDocuments(tmp_path / "docs.tsv", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path / "documents") == []
+    assert len(FileDocuments(tmp_path / "docs.tsv", tmp_path).texts(["d0", "d199"])) == 2
 
 
 def test_the_command_in_the_sidecar_is_without_the_folder_that_it_was_given_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,6 +360,15 @@ def test_a_replaced_output_keeps_its_permissions_and_a_link_stays(place: Path, d
     of_demo(place, demo, model)
     assert (place / "out.trec").is_symlink() and (place / "real" / "old.trec").stat().st_mode & 0o777 == 0o640
     assert (place / "real" / "old.trec").read_text().count("\n") == 54
+
+
+def test_jobs_that_write_one_file_by_two_names_share_a_journal(place: Path, demo: Any, model: Any) -> None:
+    (place / "real").mkdir()
+    (place / "real" / "old.trec").write_text("old")
+    (place / "out.trec").symlink_to("real/old.trec")
+    with locked(place / "real" / "old.trec.journal"), pytest.raises(InputError, match=r"real/old.trec.journal: "):
+        of_demo(place, demo, model)
+    assert (place / "real" / "old.trec").read_text() == "old"
 
 
 # Scores

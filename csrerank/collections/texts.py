@@ -85,7 +85,12 @@ class FileDocuments:
         self._store = cache / "documents" / f"{self.fingerprint}.sqlite"
         if not self._store.exists():
             _index_documents(path, self._store)
-        self._connection = sqlite3.connect(f"{self._store.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            self._connection = sqlite3.connect(f"{self._store.resolve().as_uri()}?mode=ro", uri=True)
+        except sqlite3.Error as error:
+            raise InputError(
+                f"{self._store}: this index of the documents cannot be opened ({error}); check its permissions, or set CSRERANK_CACHE to a folder of your own"
+            ) from None
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, str]:
         """The texts of those of ``ids`` that exist."""
@@ -94,8 +99,8 @@ class FileDocuments:
             some = ids[start : start + 500]
             try:
                 found.update(self._connection.execute(f"SELECT id, text FROM documents WHERE id IN ({','.join('?' * len(some))})", some))
-            except sqlite3.DatabaseError as error:
-                raise InputError(f"{self._store}: this index of the documents is damaged ({error}); delete it, and the next use makes it again") from None
+            except sqlite3.Error as error:
+                raise InputError(f"{self._store}: this index of the documents cannot be read ({error}); delete it, and the next use makes it again") from None
         return found
 
 
@@ -223,6 +228,10 @@ def _fill(work: Path, path: str | Path) -> None:
             except sqlite3.IntegrityError:
                 raise InputError(f"{path}:{number}: document {doc_id!r} stands there twice; remove one") from None
         connection.commit()
+    except sqlite3.Error as error:
+        raise InputError(
+            f"{work.parent}: the index of the documents of {path} cannot be written ({error}); free some space, or set CSRERANK_CACHE to a folder with more"
+        ) from None
     finally:
         connection.close()
 

@@ -1,12 +1,13 @@
 """What faster arithmetic needs to know of a checkpoint, seen on texts of the demo collection: whether its scores hold, and for int8 the range of every product's input."""
 
+import fcntl
 import hashlib
 import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,14 +141,24 @@ def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]
     path = cache_folder() / "int8" / f"{fingerprint[:24]}-{machine[:12]}.safetensors"
     if (found := _loaded(path)) is not None:
         return found
-    made = make()
-    if (found := _loaded(path)) is not None:  # another process was sooner: all go by one
-        return found
-    with suppress(OSError, InputError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        made.save(path)
-        made.kept = True
+    with _one_by_one(path.parent):
+        if (found := _loaded(path)) is not None:  # another process was sooner: all go by one
+            return found
+        made = make()
+        with suppress(OSError, InputError):
+            made.save(path)
+            made.kept = True
     return made
+
+
+@contextmanager
+def _one_by_one(folder: Path) -> Iterator[None]:
+    """Hold other processes off what is made for ``folder``, where locks can be had; makes the folder."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(held.enter_context(folder.with_suffix(".lock").open("ab")), fcntl.LOCK_EX)
+        yield
 
 
 def bf16_holds(fingerprint: str, device: str, tokenizer: Any, longest: int, logits: Callable[[bool], Callable[[list[Encoded]], Any]]) -> bool:
@@ -156,13 +167,14 @@ def bf16_holds(fingerprint: str, device: str, tokenizer: Any, longest: int, logi
     """
     import torch
 
-    path = cache_folder() / "bf16" / f"{fingerprint[:24]}-{device}-{VERSION}-{torch.__version__}.json"
-    with suppress(OSError, ValueError, TypeError):  # not there, or what a full disk left
-        return holds(*json.loads(path.read_text()))
+    name = f"{fingerprint[:24]}-{device}-{VERSION}-{torch.__version__}.json"
+    with suppress(OSError, InputError, ValueError, TypeError):  # not there, or what a full disk left
+        return holds(*json.loads((cache_folder() / "bf16" / name).read_text()))
     inputs = _inputs(PairEncoder(tokenizer, min(longest, _LONG), max(1, min(64, longest // 4))), demo_pairs())
     with torch.inference_mode():
         found = compared(*(_scores(logits(bf16), inputs) for bf16 in (True, False)))
     with suppress(OSError, InputError):
+        path = cache_folder() / "bf16" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic(path) as file:
             file.write(json.dumps(found).encode())

@@ -7,7 +7,7 @@ and lost is measured on a third part of the topics, which nothing was fitted on.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,11 +34,12 @@ class Pruner(NamedTuple):
     lost: float
     weights: np.ndarray
 
-    def predict(self, means: Any) -> Any:
-        """Predicted scores: float32 [inputs, 1] from a tensor [inputs, hidden]."""
+    def predictor(self, device: Any) -> Callable[[Any], Any]:
+        """What gives predicted scores, float32 [inputs, 1], from a tensor [inputs, hidden] on a device."""
         import torch
 
-        return means @ torch.from_numpy(self.weights[:-1, None]).to(means.device) + self.weights[-1].item()
+        weights, constant = torch.from_numpy(self.weights[:-1, None]).to(device), self.weights[-1].item()
+        return lambda means: means @ weights + constant
 
     def count(self, predicted: np.ndarray) -> int:
         """How many of a topic's candidates, predictions highest first, are scored."""
@@ -72,29 +73,31 @@ def _calibrating(confidence: float) -> int:
 
 
 def fitted(
-    model: "Reranker", topics: Sequence[tuple[str, Sequence[str]]], k: int, confidence: float, advance: Any = None, score: Callable[[int], np.ndarray] | None = None
+    model: "Reranker", topics: Iterable[tuple[str, Sequence[str]]], k: int, confidence: float, advance: Any = None, score: Callable[[int], np.ndarray] | None = None
 ) -> Pruner:  # fmt: skip
     """Learn to prune for the top ``k`` from ``topics_needed`` topics, each with more than ``k`` passages, which are all scored by the whole model; ``advance`` is told of
-    scored pairs. ``score`` gives the whole model's scores of a topic by its place, for who keeps them.
+    scored pairs. ``score`` gives the whole model's scores of a topic by its place, for who keeps them. Topics are taken one by one, and their texts are not kept.
 
     Raises ``InputError`` for other numbers, and a model without the layers.
     """
-    if k < 1 or len(topics) != topics_needed(confidence) or any(len(passages) <= k for _, passages in topics):
-        raise InputError(
-            f"--cascade {k}: learns from {topics_needed(confidence)} topics with more than {k} candidates each; leave it out, or lower --confidence"
-        )
-    layers = model.depth // 3
-    if not layers:
-        raise InputError("--cascade: needs a model of BERT's kin with four layers or more, on a CPU or a GPU of NVIDIA's kind; leave it out")
-    means, exact = [], []
+    layers = layers_of(model)
+    weights = np.zeros(0, np.float32)
+    means: list[np.ndarray] = []
+    exact: list[np.ndarray] = []
+    guesses: list[np.ndarray] = []
     for place, (query, passages) in enumerate(topics):
+        check_numbers(k, len(passages), confidence)
         exact.append((score(place) if score is not None else model.score(query, passages)).astype(np.float64))
         means.append(model.means([query] * len(passages), passages, layers))
+        if place == FIT - 1:
+            weights = _ridge(np.concatenate(means), np.concatenate(exact)).astype(np.float32)
+        if place >= FIT - 1:  # states are large, and done with
+            guesses += [states.astype(np.float64) @ weights[:-1] for states in means]
+            means.clear()
         if advance is not None:
             advance(len(passages))
-    weights = _ridge(np.concatenate(means[:FIT]), np.concatenate(exact[:FIT])).astype(np.float32)
+    check_numbers(k, k + 1, confidence, len(exact))
     draft = Pruner(layers, k, 0.0, 0.0, 0.0, weights)
-    guesses = [states.astype(np.float64) @ weights[:-1] for states in means]
     tested, calibrating = slice(FIT, FIT + TESTED), slice(FIT + TESTED, None)
     margin = _margin(guesses[calibrating], exact[calibrating], k, 1 - confidence)
     pruner = draft._replace(margin=float(np.float32(margin)))
@@ -102,6 +105,20 @@ def fitted(
     candidates = sum(map(len, guesses[tested]))
     kept, lost = sum(kept for kept, _ in results) / candidates, float(np.mean([lost for _, lost in results]))
     return pruner._replace(kept=float(np.float32(kept)), lost=float(np.float32(lost)))
+
+
+def layers_of(model: "Reranker") -> int:
+    """The layers of the shallow pass. Raises ``InputError`` for a model without enough of them."""
+    if not (layers := model.depth // 3):
+        raise InputError("--cascade: needs a model of BERT's kin with four layers or more, on a CPU or a GPU of NVIDIA's kind; leave it out")
+    return layers
+
+
+def check_numbers(k: int, candidates: int, confidence: float, topics: int | None = None) -> None:
+    """Raise ``InputError`` unless topics with so many candidates, and so many topics, are what is learnt from."""
+    needed = topics_needed(confidence)
+    if k < 1 or candidates <= k or topics not in (None, needed):
+        raise InputError(f"--cascade {k}: learns from {needed} topics with more than {k} candidates each; leave it out, or lower --confidence")
 
 
 def _margin(guesses: Sequence[np.ndarray], exact: Sequence[np.ndarray], k: int, risk: float) -> float:

@@ -57,6 +57,19 @@ def directory_hash(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def tokenizer_state(tokenizer: Any) -> bytes:
+    """What tells a tokenizer in memory from others: that of the tokenizers library whole; of one written in Python its class, vocabulary and files."""
+    if (fast := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        return str(fast.to_str()).encode()
+    files = [Path(path) for name in tokenizer.vocab_files_names if isinstance(path := getattr(tokenizer, name, None), str)]
+    found = [
+        type(tokenizer).__name__,
+        sorted(tokenizer.get_vocab().items()),
+        *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()),
+    ]
+    return json.dumps(found).encode()
+
+
 def save_tokenizer(tokenizer: Any, directory: Path) -> None:
     """Save a tokenizer so that transformers 4 loads it too: version 5 writes the name TokenizersBackend for the class that both know as PreTrainedTokenizerFast."""
     tokenizer.save_pretrained(directory)

@@ -14,7 +14,7 @@ from csrerank.models import int8
 from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.calibration import Calibration, bf16_holds, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
-from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, position_limit
+from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, position_limit, tokenizer_state
 from csrerank.models.engine import Engine, state_of
 from csrerank.models.loading import loaded
 from csrerank.models.precision import FEW, PRECISIONS, TRAINED, head_in_fp32, refine, resolve_precision
@@ -55,8 +55,10 @@ class Reranker:
         self._engines: dict[str, Engine] = {}
         self._given, self._calibration = state_of(model), calibration
         self.encoder = PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
+        precision = self._chosen(settings.precision)
         self.settings = settings._replace(
-            precision=self._chosen(settings.precision),
+            precision=precision,
+            exact=precision if precision in TRAINED else self._auto() if settings.exact == "auto" else resolve_precision(settings.exact, self.device),
             batch_tokens=settings.batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "cuda"],
         )
         room = settings.max_length - settings.query_tokens - self.encoder.special
@@ -85,7 +87,7 @@ class Reranker:
         """SHA-256 over weights, configuration and tokenizer: the directory's files, or what was loaded, for a model that came from a hub."""
         if self.directory is not None:
             return directory_hash(self.directory)
-        digest = hashlib.sha256(self.model.config.to_json_string().encode() + self.tokenizer.backend_tokenizer.to_str().encode())
+        digest = hashlib.sha256(self.model.config.to_json_string().encode() + tokenizer_state(self.tokenizer))
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode() + b"\0" + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -128,7 +130,7 @@ class Reranker:
 
         def again(best: list[int]) -> np.ndarray:
             rows = np.flatnonzero(np.isin(owner, best))
-            return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), self._exact, None)
+            return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), self.settings.exact, None)
 
         if self.pruner is not None:
             scores = refine(self._scored(inputs, owner, "shallow", advance), topics, again, self.pruner.count)
@@ -198,9 +200,10 @@ class Reranker:
                 raise InputError(f"--precision {precision}: this model is not computed by csrerank's engine here; give fp32 or bf16")
             return lambda rows: self._padded_logits(rows, precision)
         if precision == "shallow":
-            pruner, engine = self.pruner, self._engine(self._exact)
+            pruner, engine = self.pruner, self._engine(self.settings.exact)
             assert pruner is not None
-            return lambda rows: pruner.predict(engine.means(rows, pruner.layers))
+            predict = pruner.predictor(self.device)
+            return lambda rows: predict(engine.means(rows, pruner.layers))
         return self._engine(precision).logits
 
     def _engine(self, precision: str) -> Engine:
@@ -208,21 +211,15 @@ class Reranker:
             self._engines.clear()
         if precision not in self._engines:
             made = int8.maker(self._calibrated().ranges) if precision == "int8" else None
-            self._engines[precision] = Engine(self.model, self._exact == "bf16", self.encoder.uses_types, made)
+            self._engines[precision] = Engine(self.model, self.settings.exact == "bf16", self.encoder.uses_types, made)
         return self._engines[precision]
 
     @property
     def arithmetic(self) -> str:
         """What computes: the precision, and for ``mixed`` and ``int8`` the floating-point one beside the integers, and the largest code of a weight."""
         precision = self.settings.precision
-        return precision if precision in TRAINED else f"{precision} ({self._exact}, weights to {int8.largest_weight()})"
+        return precision if precision in TRAINED else f"{precision} ({self.settings.exact}, weights to {int8.largest_weight()})"
 
-    @property
-    def _exact(self) -> str:
-        """The precision of the scores that count most, and of what ``int8`` leaves to floating point."""
-        return self.settings.precision if self.settings.precision in TRAINED else self._auto
-
-    @cached_property
     def _auto(self) -> str:
         """bf16 where the device multiplies that itself and the checkpoint ranks the demo's pairs in it as in fp32; else fp32."""
         if resolve_precision("auto", self.device) == "fp32":
@@ -233,19 +230,27 @@ class Reranker:
                 return Engine(self.model, bf16, self.encoder.uses_types).logits
             return lambda rows: self._padded_logits(rows, "bf16" if bf16 else "fp32")
 
-        return "bf16" if bf16_holds(self.fingerprint, self.device.type, self.tokenizer, position_limit(self.model, self.tokenizer), logits) else "fp32"
+        try:
+            holds = bf16_holds(self.fingerprint, self.device.type, self.tokenizer, position_limit(self.model, self.tokenizer), logits)
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise InputError(
+                "memory does not hold the model in fp32 beside bf16, which --precision auto compares first; give --precision bf16 or fp32"
+            ) from error
+        return "bf16" if holds else "fp32"
 
     @property
     def depth(self) -> int:
         """Layers whose states ``means`` can give; 0 where the model's own code computes."""
-        return self._engine(self._exact).depth if self._served() else 0
+        return self._engine(self.settings.exact).depth if self._served() else 0
 
     def means(self, queries: Sequence[str], passages: Sequence[str], layers: int) -> np.ndarray:
         """The mean state of each pair's tokens after the first ``layers``: float32 [pairs, hidden]."""
         import torch
 
         inputs, _ = self.encoder.encode(queries, passages)
-        engine = self._engine(self._exact)
+        engine = self._engine(self.settings.exact)
         found, lengths = np.zeros((len(inputs), self.model.config.hidden_size), np.float32), [len(row.ids) for row in inputs]
 
         def compute(budget: int) -> np.ndarray:
@@ -288,11 +293,11 @@ class Reranker:
                     f"--precision {precision}: needs a model of BERT's kin on a processor that multiplies 8-bit integers (VNNI or AVX2); give auto"
                 )
             return precision
-        return self._auto
+        return self._auto()
 
     def take_fastest(self) -> None:
         """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
-        able = self.settings.precision == self._auto and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
+        able = self.settings.precision in TRAINED and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
         if able and self._calibrated().pays:
             self.settings = self.settings._replace(precision="mixed")
 
@@ -300,7 +305,7 @@ class Reranker:
         """The calibration of int8: given, kept in the cache for a checkpoint as it was loaded, or made for weights that are in memory only."""
         current = state_of(self.model)
         if self._calibration is None or current != self._given:
-            types, bf16 = self.encoder.uses_types, self._exact == "bf16"
+            types, bf16 = self.encoder.uses_types, self.settings.exact == "bf16"
 
             def make() -> Calibration:
                 return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer), bf16)
