@@ -3,10 +3,15 @@
 import argparse
 import subprocess
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from csrerank.cache import cache_folder
 from csrerank.experiments.candidates import qrels_of
+from csrerank.journal import journal_of
 from csrerank.metadata import sidecar
 from csrerank.models.checkpoint import directory_hash, find_model
 from csrerank.rerank import SCORING
@@ -56,8 +61,23 @@ def judged(dataset: str, options: argparse.Namespace) -> dict[str, dict[str, int
     return {topic: dict(grades) for topic, grades in whole.items() if topic not in first}
 
 
+class Job(NamedTuple):
+    """A job of re-ranking: the first stage's rankings, the model's by topic, its run, and the seconds that it took, None where it was there already or in part."""
+
+    first: list[TopicRun]
+    runs: dict[str, TopicRun]
+    path: Path
+    seconds: float | None
+
+
 def ranked(dataset: str, options: argparse.Namespace, precision: str) -> tuple[list[TopicRun], dict[str, TopicRun]]:
     """The first stage's rankings of the topics, and the model's by topic."""
+    job = rerank(dataset, options, precision)
+    return job.first, job.runs
+
+
+def rerank(dataset: str, options: argparse.Namespace, precision: str, more: Mapping[str, object] = MappingProxyType({})) -> Job:
+    """Re-rank the first stage's run of the topics, with ``more`` options of ``csrerank rerank``."""
     encoder = options.encoder or cache_folder() / "encoder"
     if options.first_stage == "dense" and not (encoder / "config.json").is_file():
         raise SystemExit(f"{encoder}: no encoder; run scripts/build_encoder, or give --encoder")
@@ -71,8 +91,12 @@ def ranked(dataset: str, options: argparse.Namespace, precision: str) -> tuple[l
     qrels = judged(dataset, options)
     write_run(run, [ranking for ranking in read_run(whole) if ranking.topic in qrels])
     model = model_hash(options.model)[:12] or options.model.replace("/", "-")
-    better = run.with_suffix(f".{model}.{SCORING}.{precision}.trec")
+    label = "".join(f".{name}-{value}" for name, value in more.items())
+    better = run.with_suffix(f".{model}.{SCORING}.{precision}{label}.trec")
+    seconds = None
     if not sidecar(better).exists():
         given = ["--dataset", dataset, "--model", options.model, "--k", options.k, "--precision", precision]
-        csrerank("rerank", "--run", run, *given, "--output", better)
-    return list(read_run(run)), {ranking.topic: ranking for ranking in read_run(better)}
+        begun, start = journal_of(better).exists(), time.perf_counter()
+        csrerank("rerank", "--run", run, *given, *(word for name, value in more.items() for word in (f"--{name}", value)), "--output", better)
+        seconds = None if begun else time.perf_counter() - start
+    return Job(list(read_run(run)), {ranking.topic: ranking for ranking in read_run(better)}, better, seconds)
