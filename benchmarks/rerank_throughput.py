@@ -234,7 +234,7 @@ def operations(model: str, topics: Topics, skipping: bool) -> float:
 
 
 def has_bf16() -> bool:
-    """Whether ``auto`` would take bf16 here; elsewhere it is emulated."""
+    """Whether the processor multiplies bf16 itself; elsewhere it is emulated."""
     import torch
 
     from csrerank.models.precision import resolve_precision

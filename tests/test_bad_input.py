@@ -157,7 +157,9 @@ TARGETS = {
     "output under a file": rerank("--output qrels/out.trec", "Error: qrels/out.trec: "),
     "output name too long": rerank(f"--output {'a' * 300}", "Error: aaa", "cannot be written (File name too long)", "choose another file"),
     "output whose sidecar's name is too long": rerank(f"--output {'a' * 245}", "Error: aaa", ".ir-metadata.yml: cannot be written"),
-    "output whose sidecar's name is too long for what is written first": rerank(f"--output {'a' * 236}", "Error: ", "aaa.ir-metadata.yml.part: cannot be written"),
+    "output whose sidecar's name is too long for what is written first": rerank(
+        f"--output {'a' * 236}", "Error: ", "aaa.ir-metadata.yml.part: cannot be written"
+    ),
     "output whose sidecar is a folder": rerank("--output new.trec", "Error: new.trec.ir-metadata.yml: is a directory", new_trec_ir__metadata_yml=None),
     "output the run": rerank("--output run.trec", "Error: run.trec: the output would overwrite the run", "give another --output"),
     "output the run by another name": rerank("--output ./folder/../run.trec", "the output would overwrite the run", "give another --output", folder=None),

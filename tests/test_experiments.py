@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 from conftest import Cli, needs_real_data
+from toy.encoders import ENCODERS, build_encoder
 
+from csrerank.cache import cache_folder
 from csrerank.errors import InputError
 from csrerank.evaluation.paired import DRAWS
 from csrerank.experiments import candidates, matrix, reproduce, tables
+from csrerank.experiments.alike import unlike
 from csrerank.experiments.candidates import candidates_path, first_stage, listed_candidates, qrels_of, versions_of
 from csrerank.experiments.layout import Cell, Layout, cells, read_scores, scores_of
 from csrerank.experiments.matrix import Ranker
@@ -23,7 +27,7 @@ from csrerank.experiments.scale import SCALES
 from csrerank.experiments.systems import SYSTEMS, systems
 from csrerank.experiments.tracks import SMALL, Track, tracks
 from csrerank.languages import SEEN, XQUAD
-from csrerank.metadata import read_sidecar, sidecar
+from csrerank.metadata import read_sidecar, sidecar, write_sidecar
 from csrerank.training.job import Trained
 from csrerank.trec import TopicRun, read_run, write_run
 
@@ -153,6 +157,12 @@ def quick_run(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 BASE = Path("encoder")
 
 
+def tabled(runs: Path, work: Path, **changes: Any) -> str:
+    """The tables, for which no encoder is named."""
+    ours = cache_folder() / "encoder"
+    return reproduce.tabled(_matrix(**{"base": ours, "encoder": ours, **changes}), runs, work)
+
+
 def _matrix(**changes: Any) -> reproduce.Matrix:
     return reproduce.Matrix("xquad-r", ("zero-shot", "ml-cs"), (1, 2), None, ("oracle",), "toy", BASE, encoder=BASE)._replace(**changes)
 
@@ -196,7 +206,7 @@ def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: Trainings, qu
     assert "| ml-cs | en | en de | " in made.tables  # English documents, asked for in two languages
     # A seed that is not there yet: its cell counts as not run.
     away = scores_of(place.run(cell)).rename(tmp_path / "scores")
-    partly = reproduce.tabled(_matrix(), runs, work)
+    partly = tabled(runs, work)
     assert "count as not run: ml-cs en-de (1 of 2)." in partly and "| ml-cs | en-de | " not in partly and "| ml-cs | de-en | " in partly
     away.rename(scores_of(place.run(cell)))
     # Cells that were not made alike are told of.
@@ -205,19 +215,17 @@ def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: Trainings, qu
     sidecar(place.run(cell)).write_text(
         kept.replace("precision: " + known["cell"]["precision"], "precision: half").replace(known["cell"]["candidates sha256"], "others")
     )
-    unlike = reproduce.tabled(_matrix(), runs, work)
-    assert (
-        f"not all made alike: precision {known['cell']['precision']} (zero-shot, ml-cs), half (ml-cs); the bytes of the candidates' runs on en-de. `" in unlike
-    )
+    told = f"not all made alike: precision {known['cell']['precision']} (zero-shot, ml-cs), half (ml-cs); the bytes of the candidates' runs on en-de (first stage, zero-shot, ml-cs apart from ml-cs). `"
+    assert told in tabled(runs, work)
     sidecar(place.run(cell)).write_text(kept)
     # A dry run says the same: all there, and nothing is written.
     before = sorted(tmp_path.rglob("*"))
     assert reproduce.listed(_matrix(), runs, work).count(": there") == 16
     # The tables alone need neither models nor candidates, and say what was not run.
     shutil.move(work, tmp_path / "away")
-    whole = reproduce.tabled(_matrix(base=Path("none"), systems=("zero-shot", "ml-cs", "wiki-cs")), runs, work)
+    whole = tabled(runs, work, systems=("zero-shot", "ml-cs", "wiki-cs"))
     assert f"| wiki-cs | {tables.NOT_RUN} | {tables.NOT_RUN} | {tables.NOT_RUN} |" in whole and "| ml-cs | CLIR seen average |" in whole
-    assert reproduce.tabled(_matrix(), runs, work) == changed.tables
+    assert tabled(runs, work) == changed.tables
     shutil.move(tmp_path / "away", work)
     assert sorted(tmp_path.rglob("*")) == before
     # Asked to train otherwise: trained beside what is there; the same weights come out, so the cells hold.
@@ -230,7 +238,7 @@ def test_a_matrix_resumes_and_recomputes_what_changed(demo_matrix: Trainings, qu
 def test_a_checkpoint_is_a_row(demo_matrix: Trainings, quick_run: list[Any], tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduce, "LARGE", 10)
     said: list[str] = []
-    asked = _matrix(systems=(f"model:{toy_model}",), tracks=("en-de",), base=Path("no encoder is needed"))
+    asked = _matrix(systems=(f"model:{toy_model}",), tracks=("en-de",), base=cache_folder() / "encoder")  # there is none
     made = reproduce.reproduce(asked, tmp_path / "runs", tmp_path / "work", cache=tmp_path, quiet=True, say=said.append)
     assert made.computed == 1 and not demo_matrix and f"| model:{toy_model} | en-de | " in made.tables.split("**Against the first stage**")[1]
     assert "more than the 0 MB that should be kept" in said[-1]
@@ -240,6 +248,192 @@ def test_a_checkpoint_is_a_row(demo_matrix: Trainings, quick_run: list[Any], tmp
         scores = read_scores(scores_of(run))
         assert set(scores) == {first, *others} and scores[first] == 0.0 and first not in {ranking.topic for ranking in read_run(run)}
     assert len(list((tmp_path / "runs").rglob("*.scores.tsv.gz"))) == 2
+
+
+def _told_of(cell: dict[str, Any], training: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
+    """A sidecar of a cell."""
+    made = {"candidates sha256": "one", "qrels sha256": "q", "k": 5, "scoring": 4, "max length": 128, "precision": "fp32", "versions": {"torch": "2"}}
+    return {"cell": {**made, **cell}, **({"training": training} if training else {}), **more}
+
+
+def _trained_by(settings: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    made = {
+        "dataset": "csrerank/en-qa/train/ml-cs/seed-1", "policy": "p", "lexicons": {"open/en/de": "l"}, "base": "b" * 64, "encoder": "e" * 64,
+        "settings": {"seed": 1, "learning_rate": 0.1, "topics": None, **(settings or {})}, "versions": {"torch": "2.1+cpu"},
+    }  # fmt: skip
+    return {"made from": {**made, **more.pop("made", {})}, "device": "cpu", "precision": "fp32", **more}
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (_told_of({}, _trained_by({"seed": 2}, made={"dataset": "csrerank/en-qa/train/zero-shot/seed-2", "policy": "z", "lexicons": {}})), None),
+        (_told_of({"candidates sha256": "two"}, _trained_by()), "the bytes of the candidates' runs on en-de (first stage, zero-shot apart from ml-cs). `"),
+        (_told_of({"qrels sha256": "r"}, _trained_by()), "the judgements on en-de (first stage, zero-shot apart from ml-cs). `"),
+        (_told_of({"max length": 64}, _trained_by()), "max length 128 (zero-shot), 64 (ml-cs). `"),
+        (_told_of({}, _trained_by(made={"base": "c" * 64})), "base of the training bbbbbbbbbbbb (zero-shot), cccccccccccc (ml-cs). `"),
+        (_told_of({}, _trained_by({"learning_rate": 0.2})), "learning rate of the training 0.1 (zero-shot), 0.2 (ml-cs). `"),
+        (_told_of({}, _trained_by({"topics": 9})), "topics of the training none (zero-shot), 9 (ml-cs). `"),
+        (_told_of({}, _trained_by(made={"versions": {"torch": "2.2"}})), "torch of the training 2.1 (zero-shot), 2.2 (ml-cs). `"),
+        (_told_of({}, _trained_by(device="cuda")), "device of the training cpu (zero-shot), cuda (ml-cs). `"),
+        (_told_of({}, _trained_by(precision=None)), "arithmetic of the training fp32 (zero-shot), not stated (ml-cs). `"),
+        (_told_of({}, None), "the training stated (zero-shot), not stated (ml-cs). `"),
+        (_told_of({}, _trained_by(), **{"ranked on": "cuda"}), "device of the ranking not stated (zero-shot), cuda (ml-cs). `"),
+    ],
+)
+def test_a_table_tells_what_its_rows_differ_in(other: dict[str, Any], told: str | None, tmp_path: Path) -> None:
+    """In ranking, candidates and training; not in the texts, policy and seed by which systems are told apart. Checkpoints that are given were trained otherwise."""
+    place, ours, theirs = Layout(tmp_path, tmp_path, "xquad-r", "toy"), *(Cell(SYSTEMS[name], 1, DEMO[1], "dense") for name in ("zero-shot", "ml-cs"))
+    (checkpoint,) = cells(systems(["model:some"], tmp_path), [1], [DEMO[1]], ["dense"])
+    first = place.first_stage(DEMO[1], "dense")
+    for run in (place.run(ours), place.run(theirs), place.run(checkpoint), first):
+        run.parent.mkdir(parents=True, exist_ok=True)
+    write_sidecar(place.run(ours), _told_of({}, _trained_by()))
+    write_sidecar(place.run(theirs), other)
+    write_sidecar(place.run(checkpoint), _told_of({}, None))
+    write_sidecar(first, {"cell": {"candidates sha256": "one", "qrels sha256": "q"}})
+    found: tables.Found = {(name, "en-de"): [{"1": 0.5}] for name in ("zero-shot", "ml-cs", tables.FIRST_STAGE)}
+    lines = unlike([ours, theirs], found, place)
+    end = "csrerank reproduce` without `--tables` makes them alike"
+    if told is None:
+        assert lines == []
+        assert unlike([ours, checkpoint], {**found, ("model:some", "en-de"): [{"1": 0.5}]}, place) == []
+        write_sidecar(first, {"cell": {"candidates sha256": "another", "qrels sha256": "q"}})
+        (line, _) = unlike([ours, theirs], found, place)
+        assert line == f"These cells were not all made alike: the bytes of the candidates' runs on en-de (first stage apart from zero-shot, ml-cs). `{end}."
+        assert unlike([ours, theirs], {key: scores for key, scores in found.items() if key[0] != tables.FIRST_STAGE}, place) == []
+    else:
+        # What has nothing made anew is said, so that nobody waits for it.
+        kept = re.match(r"(torch|arithmetic|device) of the (training|ranking)|the training", told)
+        but = f", but for {kept[0]}: models and cells that are there are kept whatever these were" if kept else ""
+        assert lines == [f"These cells were not all made alike: {told}{end}{but}.", ""]
+
+
+def test_a_model_ranks_inputs_of_its_own_length_where_it_takes_less(quick_run: list[Any], tmp_path: Path, toy_model: Path) -> None:
+    """The toy takes 128 tokens: cells of a scale that asks for 512 are made, and say so; those of a scale that asks for less are as before."""
+    place, cell = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy"), Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
+    path = first_stage(DEMO[1], "oracle", place, SCALES["toy"], None, True)
+    for asked, ranked in ((512, 128), (100, 100)):
+        ranker = Ranker(toy_model, {("en-de", "oracle"): path}, place, SCALES["toy"]._replace(max_length=asked), True, "cpu")
+        made = read_sidecar(ranker.make(cell))
+        assert made is not None and made["cell"]["max length"] == ranked == made["method"]["retrieval"][-1]["max length"]
+        assert not ranker.missing(cell) and made["ranked on"] == "cpu"
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_the_length_that_a_model_takes_is_told_without_its_weights(kind: str, tmp_path: Path) -> None:
+    from csrerank.models.backbones import load_backbone
+
+    _, tokenizer = load_backbone(build_encoder(tmp_path, kind))
+    (tmp_path / "model.safetensors").unlink()
+    assert matrix.longest_input(tmp_path) == tokenizer.model_max_length
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be loaded"):
+        matrix.longest_input(tmp_path)
+
+
+def test_a_damaged_record_is_told_before_anything_is_ranked(quick_run: list[Any], tmp_path: Path, toy_model: Path, demo_matrix: Trainings) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(toy_model, model)
+    asked = _matrix(systems=(f"model:{model}",), tracks=("en-de",), base=cache_folder() / "encoder")
+    for damaged in (b"{", b"[]", b"\xff"):
+        (model / "training.json").write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"^{model / 'training.json'}: not .+; mend it, or delete it"):
+            reproduce.reproduce(asked, tmp_path / "runs", tmp_path / "work", cache=tmp_path, quiet=True)
+        place = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy")
+        ranker = Ranker(model, {("en-de", "oracle"): first_stage(DEMO[1], "oracle", place, SCALES["toy"], None, True)}, place, SCALES["toy"], True, "cpu")
+        cell = Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
+        with pytest.raises(InputError, match="training.json"):
+            ranker.make(cell)
+        assert not list(place.work.joinpath("cells").rglob("*"))
+    (model / "training.json").write_text(json.dumps({**_trained_by(), "steps": 3, "seconds": 4}))
+    made = read_sidecar(ranker.make(cell))
+    assert made is not None and made["training"] == {**_trained_by(), "steps": 3}
+
+
+def test_what_cannot_be_mended_by_an_option_of_the_command_names_none(demo_matrix: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``reproduce`` fixes the settings of its trainings."""
+    from csrerank.training import record
+    from csrerank.training.faults import OTHERWISE, TrainingError
+
+    def go(train: Any) -> str:
+        monkeypatch.setattr(reproduce, "train", train)
+        with pytest.raises(InputError) as raised:
+            reproduce._trained(_matrix(), "ml-cs", False, 1, Layout(tmp_path, tmp_path, "xquad-r", "toy"), tmp_path, True, lambda _: None)
+        return str(raised.value)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise TrainingError("the loss is not a number", "lower --learning-rate", OTHERWISE)
+
+    dataset = "training csrerank/en-qa/train/ml-cs/seed-1"
+    assert go(fails) == f"{dataset}: the loss is not a number; train it by csrerank train with other settings, and rank the checkpoint as model:DIR"
+    folders: list[Path] = []
+
+    def unfinished(_: str, base: Path, directory: Path, *__: Any, **___: Any) -> None:
+        folders.append(directory)
+        record.claim(directory, {"versions": 1, "threads": 1}).close()
+        record.check_free(directory, {"versions": 2, "threads": 2})
+
+    said = go(unfinished)
+    assert said == (
+        f"{dataset}: {folders[0]}: an unfinished training with another versions, threads; "
+        "go on with what it was begun with (versions, device, threads), or delete this folder to begin anew"
+    )
+
+
+def test_files_that_vanish_while_they_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "run").write_bytes(b"12345")
+    (tmp_path / "a" / "gone").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is asked for its size
+    assert reproduce._size(tmp_path) == 5 and reproduce._size(tmp_path / "none") == 0
+
+
+def test_candidates_follow_the_texts_and_cells_their_bytes(
+    quick_run: list[Any], tmp_path: Path, toy_model: Path, toy_encoder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other texts behind the same id are searched anew; where that gives the same bytes, what was made of them stays."""
+    from csrerank.training import collection
+
+    place, scale, cell = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy"), SCALES["toy"], Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
+
+    def ranker() -> Ranker:
+        return Ranker(toy_model, {("en-de", "oracle"): first_stage(DEMO[1], "oracle", place, scale, None, True)}, place, scale, True, "cpu")
+
+    ranker().make(cell)
+    for digest in ("topics_digest", "documents_digest"):
+        known = getattr(collection, digest)
+        for stage, changed in (("dense", DEMO[1].dataset), ("oracle", DEMO[1].dataset), ("oracle", "csrerank/demo/en-en")):
+            before = candidates_path(DEMO[1], stage, place, scale, toy_encoder)
+            with monkeypatch.context() as patched:
+                patched.setattr(collection, digest, lambda dataset, known=known, changed=changed: known(dataset) + "!" * (dataset == changed))
+                assert candidates_path(DEMO[1], stage, place, scale, toy_encoder) != before
+            assert candidates_path(DEMO[1], stage, place, scale, toy_encoder) == before
+    searches = len(quick_run)
+    monkeypatch.setattr(collection, "topics_digest", lambda _: "others")
+    assert not ranker().missing(cell) and len(quick_run) == searches + 1
+
+
+def test_an_index_follows_the_texts_of_our_small_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of MS MARCO's size are told by their files alone, and not read for each run."""
+    from csrerank.collections.catalogue import load
+    from csrerank.retrieval import bm25, first_stage
+    from csrerank.training import collection
+
+    read: list[str] = []
+    built: list[Path] = []
+    monkeypatch.setattr(bm25, "build_index", lambda documents, target, *_: built.append(target))
+    dataset = load("csrerank/demo/en-de")
+
+    def index(dataset_id: str) -> Path:
+        return first_stage.bm25_index(dataset, dataset_id, "de", tmp_path, True)
+
+    before = index("csrerank/demo/en-de")
+    assert index("csrerank/demo/de-de") == before == built[0]  # pairs with the same documents share one
+    for texts in ("others", "more"):
+        monkeypatch.setattr(collection, "documents_digest", lambda dataset_id, texts=texts: read.append(dataset_id) or texts)
+        index("csrerank/demo/en-de")
+        index("csrerank/mmarco/en-de/dev/small")
+    assert len({before, built[2], built[4]}) == 3 and built[3] == built[5] and read == ["csrerank/demo/en-de"] * 2
 
 
 def test_a_cells_inputs(demo_matrix: Trainings, quick_run: list[Any], tmp_path: Path, toy_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +478,7 @@ def test_a_cells_inputs(demo_matrix: Trainings, quick_run: list[Any], tmp_path: 
 
     outputs: list[Path] = []
     made = matrix.Ranker._keep
-    monkeypatch.setattr(Ranker, "_keep", lambda self, cell, work, inputs: (outputs.append(work), made(self, cell, work, inputs)))
+    monkeypatch.setattr(Ranker, "_keep", lambda self, cell, work, *told: (outputs.append(work), made(self, cell, work, *told)))
     ranker().make(cell)
     monkeypatch.setattr(matrix, "write_run", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -363,6 +557,9 @@ def test_mmarco_ranks_its_own_candidates(tmp_path: Path, toy_encoder: Path, monk
         topic: documents[:5] for topic, documents in found.items()
     }
     assert not scores_of(whole.first_stage(chosen[0], "oracle")).exists()  # no ranking, so no row
+    asked = _matrix(collection="mmarco", scale="full", tracks=("en-de",), base=cache_folder() / "encoder", encoder=None)
+    lines = reproduce.tabled(asked, whole.runs, whole.work)
+    assert "| zero-shot | *not run* |" in lines and "| first stage |" not in lines
     rows.clear()
     with pytest.raises(InputError, match="its scoreddocs have none of its judged topics"):
         list(listed_candidates("x", ["1"], 5))
@@ -393,8 +590,8 @@ def test_what_is_wrong_is_said_before_anything_is_trained(tmp_path: Path, toy_en
         ({"stages": ("dense",), "encoder": tmp_path / "none"}, "no bi-encoder there for dense candidates"),
         ({"encoder": tmp_path / "none"}, "no bi-encoder there for trainings to learn from"),
         ({"systems": ("fine-tuning",), "translations": broken}, "broken.jsonl:1: each line is one object"),
-        ({"systems": (f"model:{tmp_path}",)}, "no config.json in this directory"),
-        ({"systems": ("model:some/hub",)}, "no such directory"),
+        ({"systems": (f"model:{tmp_path}",), "base": cache_folder() / "encoder"}, "no config.json in this directory"),
+        ({"systems": ("model:some/hub",), "base": cache_folder() / "encoder"}, "no such directory"),
     ):
         with pytest.raises(InputError, match=told):
             reproduce.plan(_matrix(**{"base": toy_encoder, "encoder": toy_encoder, "tracks": ("en-en",), **changes}), tmp_path / "policies")
@@ -512,14 +709,20 @@ def test_overlap_counts_words_shared_with_the_relevant_documents() -> None:
     assert tokens("\u092f\u0939 \u0939\u093f\u0928\u094d\u0926\u0940 1990", "hi") == {"\u092f\u0939", "\u0939\u093f\u0928\u094d\u0926\u0940", "1990"}
     assert tokens("1990\u5e74IBM\u516c\u53f8\u0664\u0662", "zh") == {"1990", "\u5e74", "ibm", "\u516c\u53f8", "42"}
     rows = tables.overlap_table(FOUND, ["zero-shot", "ml-cs"], {"a": {"1": "none", "2": "more"}, "b": {"1": "none", "2": "none"}})
+    assert rows[0] == "| system | overlap | topics × tracks | Zero-shot | gain |"  # a topic counts once a track
     assert "| ml-cs | none | 3 | 40.0 | +20.0 |" in rows and "| ml-cs | more | 1 | 0.0 | +50.0 |" in rows
 
 
 def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.scores.tsv.gz"
-    path.write_bytes(gzip.compress(b"1\tnot a number\n"))
-    with pytest.raises(InputError, match="not a cell's scores"):
-        read_scores(path)
+    whole = gzip.compress(b"".join(b"topic %d\t0.5\n" % number for number in range(99)))
+    torn = whole[:10] + bytes([whole[10] ^ 0xFF]) + whole[11:]  # zlib's own error, not gzip's
+    for damaged in (gzip.compress(b"1\tnot a number\n"), torn, whole[:-9], b"", gzip.compress(b""), b"1\t0.5\n"):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"^{path}: not a cell's scores \(.+\); delete it, and the next run makes it again$"):
+            read_scores(path)
+    path.write_bytes(whole)
+    assert len(read_scores(path)) == 99
 
 
 def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_path: Path, toy_encoder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -537,12 +740,24 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
         (["--systems", ","], "--systems is empty"),
         (["--systems", "fine-tuning"], "belong together"),
         (["--tables"], "give one"),
+        (
+            ["--base", "e5", "--systems", "model:default", "--first-stage", "oracle"],
+            "--base e5: --systems names checkpoints alone, and nothing is trained from it; leave it out",
+        ),
         (["--first-stage", "oracle"], "no encoder there"),
     ):
         with pytest.raises(SystemExit) as ended:
             run_command(["reproduce", "--dry-run", "--work", str(tmp_path / "work"), *wrong])
         said = capsys.readouterr().err
         assert ended.value.code == 2 and told in said and said.count("\n") == 1, said
+    for option in ("--base", "--encoder", "--translations", "--device"):
+        with pytest.raises(SystemExit) as ended:
+            run_command(["reproduce", "--tables", "--output", str(tmp_path / "runs"), option, "x"])
+        said = capsys.readouterr().err
+        assert (
+            ended.value.code == 2
+            and said == f"Error: {option} x: --tables prints what is there, whatever it was made from, and reads none of these; leave them out\n"
+        )
     where = ("--work", tmp_path / "work", "--output", tmp_path / "runs", "--first-stage", "oracle", "--seeds", "1,2")
     done = cli("reproduce", "--dry-run", "--base", toy_encoder, "--encoder", toy_encoder, *where)
     assert done.returncode == 0 and done.stdout.count("train ") == 4 and done.stdout.count("rerank ") == 48 and "48 cells, about" in done.stdout
@@ -563,12 +778,16 @@ def test_cards_get_the_results(demo_matrix: Trainings, quick_run: list[Any], tmp
 
     model = tmp_path / "model"
     shutil.copytree(toy_model, model)
-    asked = _matrix(systems=(f"model:{model}",), base=Path("no encoder is needed"))
+    asked = _matrix(systems=(f"model:{model}",), base=cache_folder() / "encoder")  # there is none
 
     def go() -> reproduce.Made:
         return reproduce.reproduce(asked, tmp_path / "runs", tmp_path / "work", cache=tmp_path, cards=True, quiet=True)
 
     with pytest.raises(InputError, match="no model card with a section Limits"):
+        go()
+    assert not (tmp_path / "runs").exists()
+    (model / "README.md").write_bytes(b"## Limits\n\xff\n")
+    with pytest.raises(InputError, match=r"README.md: not UTF-8 text; write it as such, or leave --cards out$"):
         go()
     assert not (tmp_path / "runs").exists()
     write_card(model, base=None, training={"policy": "none"}, limits=["small"])

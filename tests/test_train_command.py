@@ -5,6 +5,7 @@ it is a server for the tests: it imports torch once and forks a command for each
 """
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -20,9 +21,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from csrerank.codeswitch import Lexicons
 from csrerank.collections.demo import edition
+from csrerank.errors import InputError
 
 TOPICS, PASSAGES = 24, 60
 WORDS = ["whale", "sleep", "mountain", "ash", "river", "stone", "light", "winter", "bread", "cloud", "music", "glass"]
@@ -288,6 +292,119 @@ def test_an_unfinished_training_is_gone_on_with_by_its_own_settings_alone(home: 
     assert (output / "checkpoints" / "checkpoint-6").exists()
 
 
+def test_a_name_on_the_hub_is_known_by_what_it_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its revision and SHA-256 stand in record and card; another revision does not go on with what was begun with this one."""
+    from huggingface_hub import constants
+    from toy.encoders import build_encoder
+
+    from csrerank.cli import run_command
+    from csrerank.training import job, made_from
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    own = tmp_path / "hub" / "models--owner--toy"
+
+    def revise(revision: str, kind: str) -> None:
+        (own / "refs").mkdir(parents=True, exist_ok=True)
+        (own / "refs" / "main").write_text(revision)
+        if not (own / "snapshots" / revision).exists():
+            build_encoder(own / "snapshots" / revision, kind)
+        made_from._on_hub.cache_clear()
+
+    def given(output: str) -> list[object]:
+        usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
+        return [*usual, "--base", "owner/toy", "--output", tmp_path / output]
+
+    def cut(*_: Any) -> None:
+        raise ConnectionAbortedError
+
+    revise("a" * 40, "mbert")
+    with monkeypatch.context() as patched, pytest.raises(ConnectionAbortedError):
+        patched.setattr(job, "_write", cut)
+        run_command(["train", *map(str, given("out"))])
+    revise("b" * 40, "labse")
+    assert f"{tmp_path / 'out'}: an unfinished training with another base; " in refused(capsys, *given("out"))
+    revise("a" * 40, "mbert")
+    (own / "snapshots" / ("a" * 40) / "modules.json").write_text("[]")  # as sentence-transformers has it there
+    made_from._on_hub.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        run_command(["train", *map(str, given("out"))])
+    assert ended.value.code == 0
+    record, card = (json.loads((tmp_path / "out" / "training.json").read_text()), (tmp_path / "out" / "README.md").read_text())
+    loaded = record["made from"]["base"]
+    assert len(loaded) == 64 and record["base revision"] == "a" * 40
+    assert f"| base | owner/toy at revision {'a' * 40}, SHA-256 of what was loaded {loaded} |" in card and "base_model: owner/toy\n" in card
+    made_from._on_hub.cache_clear()
+
+
+def test_a_run_that_was_made_must_be_the_same_to_go_on(
+    encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs of negatives that are made and kept in the cache count as those given do."""
+    from csrerank.training import job
+    from csrerank.training.collection import Collection
+
+    made = tmp_path / "made.trec"
+    topics = edition("en", "passages").topics
+    monkeypatch.setattr(Collection, "run", lambda *_: made)
+
+    def train(score: float) -> None:
+        made.write_text("".join(f"{topic} Q0 {document} 1 {score} bm25\n" for topic, document in zip(topics, documents, strict=False)))
+        settings = job.Settings(batch=8, topics=16, negatives_per_topic=1, max_length=64, query_tokens=16, precision="fp32")
+        job.train("csrerank/demo/en-en", encoder, tmp_path / "out", settings, cache=tmp_path, quiet=True)
+
+    documents = Collection("csrerank/demo/en-en", Lexicons()).all_documents()
+
+    def cut(*_: Any) -> None:
+        raise ConnectionAbortedError
+
+    with monkeypatch.context() as patched, pytest.raises(ConnectionAbortedError):
+        patched.setattr(job, "_write", cut)
+        train(2.0)
+    with pytest.raises(InputError, match="an unfinished training with another runs of negatives; give the same settings"):
+        train(3.0)
+    train(2.0)
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert record["runs of negatives"] == {"bm25": hashlib.sha256(made.read_bytes()).hexdigest()} and record["made from"]["runs"] == {}
+
+
+def test_memory_that_does_not_suffice_is_one_line(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    usual = ["--dataset", "csrerank/demo/en-en", "--negatives", "random", "--max-length", 64, "--query-tokens", 16, "--precision", "fp32", "--quiet"]
+    for number, error in enumerate((torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"))):
+
+        def exhausted(*_: Any, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr("csrerank.training.trainer.train_on", exhausted)
+        output = tmp_path / str(number)
+        assert refused(capsys, *usual, "--base", encoder, "--output", output) == (
+            "memory does not hold a step of --batch 8 topics, each with 5 inputs of up to --max-length 64 tokens; "
+            f"lower one of these, and delete {output} or give another --output"
+        )
+
+
+@pytest.mark.parametrize(("blocks", "what"), [(20, "while serializing"), (None, "inline_container")])
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    blocks: int | None, what: str, home: Path, encoder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where weights are written, and where the optimizer's state is: files that may not grow stand for a disk that is full."""
+    output = tmp_path / "model"
+    monkeypatch.setenv("IR_DATASETS_HOME", str(home))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    size = (whole / "model.safetensors").stat().st_size
+    limit = blocks or size // 1024 + 2
+    command = [sys.executable, "-m", "csrerank", *arguments(home, encoder, output)]
+    done = subprocess.run(["bash", "-c", 'ulimit -f "$1"; shift; "$@"', "-", str(limit), *command], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 2, done.stderr
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"Error: {output}: cannot be written (") and what in said
+    assert said.endswith("); free some space on its disk, and the same command goes on")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and weights(output) == weights(whole), done.stderr
+
+
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A toy BERT, whose positions are a buffer of the model."""
@@ -333,6 +450,39 @@ def test_torchrun(home: Path, bert: Path, commands: Commands, tmp_path: Path, mo
     assert record["negatives drawn"] == json.loads((one / "training.json").read_text())["negatives drawn"]
 
 
+@pytest.mark.slow
+def test_torchrun_killed_and_gone_on_with(home: Path, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes, killed after a checkpoint, go on with the same command, dropout and all, and give the weights of two that were not killed."""
+    monkeypatch.setenv("IR_DATASETS_HOME", str(home))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    whole, output = tmp_path / "whole", tmp_path / "model"
+
+    def command(folder: Path) -> list[str]:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "csrerank"]
+        return [*launcher, *arguments(home, bert, folder, "--epochs", 4)]
+
+    def ended(folder: Path) -> None:
+        done = subprocess.run(command(folder), capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+
+    ended(whole)
+    begun = subprocess.Popen(command(output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while not (output / "checkpoints" / "checkpoint-12" / "trainer_state.json").exists():
+            assert begun.poll() is None and time.monotonic() < until
+            time.sleep(0.002)
+    finally:
+        for process in [*psutil.Process(begun.pid).children(recursive=True), begun]:  # torchrun gives its processes sessions of their own
+            with suppress(psutil.NoSuchProcess, ProcessLookupError):
+                process.kill()
+        begun.wait()
+    assert not (output / "config.json").exists()
+    ended(output)
+    assert json.loads((output / "training.json").read_text())["resumed at step"] in (6, 12, 18)
+    assert weights(output) == weights(whole)
+
+
 def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
     """What ``csrerank train`` says in its one line on standard error; it ends with 2."""
     from csrerank.cli import run_command
@@ -376,6 +526,8 @@ def refused(capsys: pytest.CaptureFixture[str], *given: object) -> str:
         (["--seed", "-1"], "Invalid value for '--seed': -1 is not in the range 0<=x<=4294967295"),
         (["--seed", "4294967296"], "4294967296 is not in the range"),
         (["--patience", "2"], "--patience counts validations; give --validation too"),
+        (["--all-words"], "--all-words holds no words out, as training without --validation does anyway; give --validation too, or leave it out"),
+        (["--temperature", "0.02"], "--temperature 0.02 is that of the bi-encoder's cosines in --distil; give --distil too, or leave it out"),
         (["--max-length", "512"], "--max-length 512 is more than the encoder's 128 tokens; give 128 or less"),
         (["--max-length", "20"], "--query-tokens 16 leaves no room for the passage in --max-length 20"),
         (["--layers", "0,7"], "layers 0,7 of an encoder with layers 0 to 1"),
@@ -468,7 +620,6 @@ def test_a_checkpoint_between_two_logs_holds_numbers(
 
 
 def test_a_seed_is_checked_without_the_command_too(encoder: Path, tmp_path: Path) -> None:
-    from csrerank.errors import InputError
     from csrerank.training.job import Settings, train
 
     for seed in (-1, 2**32):
@@ -479,9 +630,6 @@ def test_a_seed_is_checked_without_the_command_too(encoder: Path, tmp_path: Path
 
 def test_the_card_tells_of_translations(encoder: Path, tmp_path: Path) -> None:
     """Which file, its hash, and how much it covers; no claim that all was English."""
-    import hashlib
-
-    from csrerank.codeswitch import Lexicons
     from csrerank.training.collection import Collection
     from csrerank.training.job import Inputs, Settings, train
 
@@ -527,7 +675,7 @@ def trained(monkeypatch: pytest.MonkeyPatch, encoder: Path, output: Path, valida
     monkeypatch.setattr(job, "_validation", lambda *_: validation)
     settings = job.Settings(
         negatives=(("random", 1.0),), negatives_per_topic=2, epochs=3, batch=8, learning_rate=1e-3, max_length=64, query_tokens=16, precision="fp32", evaluate_every=4,
-        patience=patience if validation else None, hold_out=False,
+        patience=patience if validation else None, hold_out=not validation,
     )  # fmt: skip
     inputs = job.Inputs(validation="csrerank/en-qa/validation" if validation else None)
     return job.train("csrerank/demo/en-en", encoder, output, settings, inputs, cache=output.parent / "cache", quiet=quiet)

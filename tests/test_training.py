@@ -14,7 +14,7 @@ from conftest import needs_freedict, needs_real_data
 from ir_datasets.datasets.base import Dataset
 from ir_datasets.formats import BaseDocPairs, BaseQrels, BaseQueries, GenericDocPair, GenericQrel, GenericQuery
 from test_codeswitch import lexicon
-from toy.encoders import build_encoder
+from toy.encoders import ENCODERS, build_encoder
 
 import csrerank.collections  # noqa: F401  registers
 from csrerank.codeswitch import Lexicons, Policy, switch
@@ -253,10 +253,10 @@ def test_fingerprints_follow_what_is_held(dataset: str, collection: Collection, 
     monkeypatch.delitem(collection.__dict__, "fingerprints")
     assert collection.fingerprints == before  # documents are read once in a process
     monkeypatch.delitem(collection.__dict__, "fingerprints")
-    training_collection._documents_digest.cache_clear()
+    training_collection.documents_digest.cache_clear()
     monkeypatch.setattr("csrerank.collections.catalogue.load", lambda _: collection._dataset)
     assert collection.fingerprints == {**before, "documents": collection.fingerprints["documents"]} and collection.fingerprints != before
-    training_collection._documents_digest.cache_clear()
+    training_collection.documents_digest.cache_clear()
 
 
 def test_candidates_of_a_run(tmp_path: Path) -> None:
@@ -729,15 +729,25 @@ def test_the_head_learns_in_fp32(toy_encoder: Path, tmp_path: Path) -> None:
     assert abs(engine - right).max() <= 2 * abs(plain - right).max()  # the engine rounds elsewhere, and no more
 
 
-def test_frozen_layers_get_no_gradient(toy_encoder: Path) -> None:
-    from csrerank.errors import InputError
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_frozen_layers_get_no_gradient(kind: str, tmp_path: Path) -> None:
+    """Nor do embeddings, those of DeBERTa's relative positions among them, which lie beside its layers; the layers above, head and mean layer learn."""
     from csrerank.training.job import Settings, _model
 
-    model, _ = _model(toy_encoder, Settings(max_length=64, query_tokens=16, freeze_layers=1))
-    free = {name for name, weights in model.named_parameters() if weights.requires_grad}
-    prefix = f"{model.base_model_prefix}."
-    assert not [name for name in free if name.startswith((f"{prefix}embeddings.", f"{prefix}encoder.layer.0."))]
-    assert [name for name in free if name.startswith(f"{prefix}encoder.layer.1.")] and [name for name in free if name.startswith("classifier.")]
+    model, _ = _model(build_encoder(tmp_path, kind), Settings(max_length=64, query_tokens=16, freeze_layers=1))
+    free = {name.removeprefix(f"{model.base_model_prefix}.") for name, weights in model.named_parameters() if weights.requires_grad}
+    apart = [
+        name
+        for name in free
+        if name.startswith(("embeddings.", "encoder.")) and not name.startswith(("encoder.layer.1.", "encoder.layer.2.", "encoder.layer.3."))
+    ]
+    assert not apart and {name.split(".")[2] for name in free if name.startswith("encoder.layer.")} == {"1", "2", "3"}
+    assert [name for name in free if name.startswith("classifier.")]
+
+
+def test_layers_that_cannot_be_frozen_are_refused(toy_encoder: Path) -> None:
+    from csrerank.training.job import Settings, _model
+
     for wrong in (
         Settings(max_length=64, query_tokens=16, freeze_layers=99),
         Settings(max_length=64, query_tokens=16, freeze_layers=1, freeze_embeddings=False),

@@ -34,7 +34,7 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.option("--work", type=click.Path(path_type=Path), default=Path("build/matrix"), show_default=True, help="Where models and first-stage runs go.")
 @click.option("--device", help="torch device to rank on; training always takes cuda if there is one.  [default: cuda if there is one, else cpu]")
 @click.option("--cards", is_flag=True, help="Write each model's results into the model card in its directory.")
-@click.option("--dry-run", is_flag=True, help="List the cells with roughly estimated times, and write nothing.")
+@click.option("--dry-run", is_flag=True, help="List the cells with roughly estimated times; train and rank nothing.")
 @click.option("--tables", "only_tables", is_flag=True, help="Print the tables of the cells that are there; train and rank nothing.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def reproduce_command(

@@ -75,9 +75,14 @@ def candidates_path(track: Track, stage: str, layout: Layout, scale: Scale, enco
 
 
 def _whole_key(track: Track, stage: str, layout: Layout, encoder: Path | None) -> str:
-    if layout.collection in LISTED:
+    from csrerank.retrieval.first_stage import carried_from
+    from csrerank.training.collection import documents_digest, topics_digest
+
+    if layout.collection in LISTED:  # given by files that ir_datasets knows by their hashes; no text makes them
         return short_hash(track.dataset, "scoreddocs", json.dumps(versions_of("csrerank", "ir_datasets")))
     made_by = [_encoder_hash(encoder)] if stage == "dense" and encoder else []
+    read = [track.dataset, *([carried_from(track.dataset)] if stage == "oracle" else [])]
+    made_by += [digest(dataset) for dataset in read for digest in (topics_digest, documents_digest)]
     return short_hash(track.dataset, stage, str(DEPTH), *made_by, json.dumps(versions_of(*_MAKERS[stage])))
 
 

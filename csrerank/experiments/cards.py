@@ -20,7 +20,11 @@ _LIMITS = re.compile(r"^## Limits$", re.MULTILINE)
 def check_card(directory: Path) -> None:
     """Raise ``InputError`` for a directory without a model card of ours."""
     card = directory / "README.md"
-    if not card.is_file() or not _LIMITS.search(card.read_text(encoding="utf-8")):
+    try:
+        found = card.is_file() and _LIMITS.search(card.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise InputError(f"{card}: not UTF-8 text; write it as such, or leave --cards out") from None
+    if not found:
         raise InputError(f"{card}: no model card with a section Limits, as csrerank train writes it; leave --cards out")
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -90,8 +91,11 @@ def write_scores(path: Path, scores: Mapping[str, float]) -> None:
 def read_scores(path: Path) -> dict[str, float]:
     """Topic -> value of a cell's scores."""
     try:
-        return {topic: float(value) for topic, value in (line.split("\t") for line in gzip.decompress(path.read_bytes()).decode().splitlines())}
-    except (OSError, EOFError, ValueError) as error:
+        scores = {topic: float(value) for topic, value in (line.split("\t") for line in gzip.decompress(path.read_bytes()).decode().splitlines())}
+        if not scores:
+            raise ValueError("it has no topic")
+        return scores
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(f"{path}: not a cell's scores ({error}); delete it, and the next run makes it again") from None
 
 

@@ -6,12 +6,40 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from csrerank.errors import InputError
 from csrerank.experiments.candidates import depth, qrels_hash, scored, texts_hash, versions_of
 from csrerank.experiments.layout import CELL, KEPT, Cell, Layout, scores_of, short_hash, write_scores
 from csrerank.experiments.scale import Scale
 from csrerank.metadata import read_sidecar, sidecar, write_sidecar
 from csrerank.rerank import SCORING
 from csrerank.trec import TopicRun, read_run, write_run
+
+
+def training_of(directory: Path) -> dict[str, Any]:
+    """What a model was trained from, and on what, where it says so: the weights themselves may not be kept. Raises ``InputError`` for a damaged record."""
+    path = directory / "training.json"
+    if not path.exists():
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({error}); mend it, or delete it, and cells tell nothing of the training") from None
+    if not isinstance(told, dict):
+        raise InputError(f"{path}: not an object; mend it, or delete it, and cells tell nothing of the training")
+    return {"training": {name: told[name] for name in ("made from", "steps", "kept step", "device", "precision") if name in told}}
+
+
+def longest_input(directory: Path) -> int:
+    """Tokens that a checkpoint takes, by its configuration and tokenizer; no weights are read. Raises ``InputError`` where these cannot be."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    from csrerank.models.backbones import loading
+    from csrerank.models.checkpoint import position_limit
+
+    with loading(directory), torch.device("meta"):
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        return position_limit(AutoModel.from_config(config), AutoTokenizer.from_pretrained(directory))
 
 
 class Ranker:
@@ -41,10 +69,10 @@ class Ranker:
         from csrerank.rerank import rerank_run
 
         if self._model is None:
-            self._model = Reranker.load(self._directory, Settings(self._scale.max_length, precision=self._precision()), self._device)
+            self._model = Reranker.load(self._directory, Settings(self._max_length, precision=self._precision()), self._device)
         dataset = cell.system.dataset(cell.track)
         assert dataset is not None
-        inputs = self._inputs(cell)
+        inputs, training = self._inputs(cell), training_of(self._directory)
         work = self._layout.unfinished(cell, short_hash(json.dumps(inputs, sort_keys=True), *self._place()))
         work.parent.mkdir(parents=True, exist_ok=True)
         candidates = self._candidates[cell.track.name, cell.stage]
@@ -53,10 +81,10 @@ class Ranker:
             candidates, work, dataset_topics(dataset), DatasetDocuments(dataset), self._model, k=depth(self._layout, self._scale), tag=cell.system.slug,
             data=named, first_stage={"run": candidates.name, "method": cell.stage}, model_name=self._directory.name, quiet=self._quiet,
         )  # fmt: skip
-        self._keep(cell, work, inputs)
+        self._keep(cell, work, inputs, training)
         return self._layout.run(cell)
 
-    def _keep(self, cell: Cell, work: Path, inputs: Mapping[str, Any]) -> None:
+    def _keep(self, cell: Cell, work: Path, inputs: Mapping[str, Any], training: Mapping[str, Any]) -> None:
         run = self._layout.run(cell)
         run.parent.mkdir(parents=True, exist_ok=True)
         rankings = list(read_run(work))
@@ -64,23 +92,21 @@ class Ranker:
         write_run(run, (TopicRun(ranking.topic, ranking.docs[:KEPT], ranking.scores[:KEPT]) for ranking in rankings), cell.system.slug)
         write_scores(scores_of(run), scored(rankings, cell.track.dataset, self._scale))
         # The sidecar comes last: it is what says that the cell is whole.
-        write_sidecar(run, {**(read_sidecar(work) or {}), "kept": {"documents a topic": KEPT}, **self._training(), CELL: dict(inputs)})
+        told = {"kept": {"documents a topic": KEPT}, "ranked on": self._torch_device.type, **training, CELL: dict(inputs)}
+        write_sidecar(run, {**(read_sidecar(work) or {}), **told})
         for path in (work, sidecar(work)):
             path.unlink()
-
-    def _training(self) -> dict[str, Any]:
-        """What the model was trained from, where it says so: the weights themselves may not be kept."""
-        path = self._directory / "training.json"
-        if not path.exists():
-            return {}
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return {"training": {name: told[name] for name in ("made from", "steps", "kept step") if name in told}}
 
     @cached_property
     def _model_hash(self) -> str:
         from csrerank.models.checkpoint import directory_hash
 
         return directory_hash(self._directory)
+
+    @cached_property
+    def _max_length(self) -> int:
+        """The scale's longest input, or the model's where it takes fewer tokens."""
+        return min(self._scale.max_length, longest_input(self._directory))
 
     @cached_property
     def _torch_device(self) -> Any:
@@ -114,7 +140,7 @@ class Ranker:
             "qrels sha256": qrels_hash(cell.track.dataset, self._scale.topics),
             "k": depth(self._layout, self._scale),
             "scoring": SCORING,
-            "max length": self._scale.max_length,
+            "max length": self._max_length,
             "precision": self._precision(),
             "versions": versions_of("csrerank", "torch", "transformers", "tokenizers"),
         }

@@ -4,12 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from csrerank.experiments import tables
+from csrerank.experiments.alike import unlike
 from csrerank.experiments.candidates import LISTED, depth, qrels_of
 from csrerank.experiments.layout import KEPT, MEASURE, Cell, Layout, read_scores, scores_of
 from csrerank.experiments.overlap import overlap_kinds
 from csrerank.experiments.scale import SCALES, Scale
 from csrerank.experiments.tracks import Track
-from csrerank.metadata import read_sidecar, sidecar
+from csrerank.metadata import sidecar
 from csrerank.trec import read_run
 
 _STAGES = {"dense": "our encoder's dense run", "oracle": "the English run carried over (an oracle, as in the paper)"}
@@ -33,7 +34,8 @@ def report(names: Sequence[str], seeds: Sequence[int], stages: Sequence[str], pl
             f"{MEASURE} x 100, {scale.topics or 'all'} topics, {depth(layout, scale)} candidates, seeds {', '.join(map(str, seeds))}.",
             "",
         ]
-        lines += tables.main_table(found, [tables.FIRST_STAGE, *names], chosen)
+        rows = names if layout.collection in LISTED else [tables.FIRST_STAGE, *names]  # a list has no order to score
+        lines += tables.main_table(found, rows, chosen)
         lines += unlike(cells, found, layout)
         if partial:
             lines += [f"Not all seeds are there, so they count as not run: {', '.join(partial)}.", ""]
@@ -60,28 +62,6 @@ def report(names: Sequence[str], seeds: Sequence[int], stages: Sequence[str], pl
             kinds = {track.name: overlap_kinds(track, scale) for track in across}
             lines += ["**Gain by token overlap** of topic and relevant document, CLIR tracks together", "", *tables.overlap_table(found, names, kinds)]
     return "\n".join(lines)
-
-
-def unlike(planned: Sequence[Cell], found: tables.Found, layout: Layout) -> list[str]:
-    """What the sidecars of the table's cells differ in, beside model and track; nothing where they are alike."""
-    by: dict[str, dict[str, list[str]]] = {}
-    candidates: dict[str, set[str]] = {}
-    for cell in planned:
-        if (cell.system.name, cell.track.name) in found:
-            made = (read_sidecar(layout.run(cell)) or {}).get("cell", {})
-            candidates.setdefault(cell.track.name, set()).add(made.get("candidates sha256"))
-            for name in ("precision", "scoring", "max length", "k"):
-                by.setdefault(name, {}).setdefault(str(made.get(name, "not stated")), []).append(cell.system.name)
-            for name, version in made.get("versions", {}).items():
-                by.setdefault(name, {}).setdefault(version, []).append(cell.system.name)
-    differ = [
-        f"{name} " + ", ".join(f"{value} ({', '.join(dict.fromkeys(systems))})" for value, systems in values.items())
-        for name, values in by.items()
-        if len(values) > 1
-    ]
-    apart = [track for track, hashes in candidates.items() if len(hashes) > 1]
-    differ += [f"the bytes of the candidates' runs on {', '.join(apart)}"] if apart else []
-    return [f"These cells were not all made alike: {'; '.join(differ)}. `csrerank reproduce` without `--tables` makes them alike.", ""] if differ else []
 
 
 def _found(planned: Sequence[Cell], chosen: Sequence[Track], stage: str, layout: Layout) -> tuple[dict[tuple[str, str], list[tables.Scores]], list[str]]:

@@ -1,18 +1,21 @@
 """``reproduce``: train, re-rank, score and test every cell of a matrix, and print the paper's tables."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from csrerank.cache import cache_folder
 from csrerank.errors import InputError
 from csrerank.experiments import tables
 from csrerank.experiments.candidates import LISTED, candidates_path, depth, first_stage
 from csrerank.experiments.cards import check_card, write_results
 from csrerank.experiments.layout import MEASURE, Cell, Layout, cells, read_scores, scores_of, short_hash
-from csrerank.experiments.matrix import Ranker
+from csrerank.experiments.matrix import Ranker, training_of
 from csrerank.experiments.report import report
 from csrerank.experiments.scale import SCALES
 from csrerank.experiments.systems import CHECKPOINT
@@ -21,6 +24,7 @@ from csrerank.experiments.tracks import SMALL, Track
 from csrerank.experiments.tracks import tracks as tracks_named
 from csrerank.files import is_stream
 from csrerank.models.backbones import layers_of
+from csrerank.training.faults import TrainingError
 from csrerank.training.job import Inputs, Settings, identity, train
 
 TRAINING = {"xquad-r": "csrerank/en-qa/train", "mmarco": "csrerank/msmarco/train"}
@@ -92,6 +96,8 @@ def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
     from csrerank.training.translations import read_translations
 
     check_device(matrix.device)
+    if None not in checkpoints and matrix.base != cache_folder() / "encoder":
+        raise InputError(f"--base {matrix.base}: --systems names checkpoints alone, and nothing is trained from it; leave it out")
     known_hub = str(matrix.base).count("/") == 1 and not str(matrix.base).startswith((".", "/")) and not matrix.base.exists()
     if None in checkpoints and not known_hub and str(matrix.base) != DEFAULT_MODEL and not (matrix.base / "config.json").exists():
         raise InputError(f"--base {matrix.base}: no encoder there; make the default one with scripts/build_encoder, or give a directory or a hub name")
@@ -103,6 +109,7 @@ def _check(matrix: Matrix, checkpoints: Sequence[str | None]) -> None:
     for checkpoint in {checkpoint for checkpoint in checkpoints if checkpoint and checkpoint != DEFAULT_MODEL}:
         if not Path(find_model(checkpoint)).is_dir():
             raise InputError(f"--systems {CHECKPOINT}{checkpoint}: no such directory; give one with a checkpoint, or {CHECKPOINT}{DEFAULT_MODEL}")
+        training_of(Path(checkpoint))
     if matrix.translations:
         if is_stream(matrix.translations):
             raise InputError(f"--translations {matrix.translations}: give a file; it is read more than once")
@@ -148,7 +155,7 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, cards: boo
                 say(f"{cell.name}: {MEASURE} {tables.mean(read_scores(scores_of(layout.run(cell)))):.4f}")
         if cards:
             write_results(directory, own, layout)
-    size = sum(path.stat().st_size for path in runs.rglob("*") if path.is_file())
+    size = _size(runs)
     if size > LARGE:
         say(
             f"{runs} has {size / 1e6:.0f} MB, more than the {LARGE / 1e6:.0f} MB that should be kept; give another --output, or delete scales that are not needed"
@@ -156,8 +163,28 @@ def reproduce(matrix: Matrix, runs: Path, work: Path, *, cache: Path, cards: boo
     return Made(computed, len(planned) - computed, report(matrix.systems, matrix.seeds, matrix.stages, planned, chosen, layout))
 
 
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder. Another job may work in it, so that a file is gone when its turn comes."""
+    size = 0
+    for inside, _, files in os.walk(folder):
+        for name in files:
+            with suppress(FileNotFoundError):
+                size += os.stat(os.path.join(inside, name)).st_size
+    return size
+
+
 def tabled(matrix: Matrix, runs: Path, work: Path) -> str:
-    """The tables of the cells that are there, whatever they were made from; nothing is trained, ranked or written."""
+    """The tables of the cells that are there, whatever they were made from; nothing is trained, ranked or written.
+
+    Raises ``InputError`` where the matrix names an encoder, a device or translations, which tables have no use for.
+    """
+    ours = cache_folder() / "encoder"
+    named = {
+        f"--base {matrix.base}": matrix.base != ours, f"--encoder {matrix.encoder}": matrix.encoder not in (None, ours),
+        f"--translations {matrix.translations}": matrix.translations, f"--device {matrix.device}": matrix.device,
+    }  # fmt: skip
+    if unused := [option for option, given in named.items() if given]:
+        raise InputError(f"{', '.join(unused)}: --tables prints what is there, whatever it was made from, and reads none of these; leave them out")
     with TemporaryDirectory() as policies:
         planned, chosen = _planned(matrix, Path(policies))
     layout = Layout(runs, work, matrix.collection, matrix.scale)
@@ -225,12 +252,17 @@ def _trained(matrix: Matrix, training: str, translated: bool, seed: int, layout:
         dataset, settings, inputs = training_id(matrix, training, seed), settings_of(matrix, seed), inputs_of(matrix, translated)
         if directory.exists():
             say(f"{directory}: going on with an unfinished training; delete it to begin anew")
-        say(train(dataset, matrix.base, directory, settings, inputs, cache=cache, quiet=quiet).summary())
+        try:
+            say(train(dataset, matrix.base, directory, settings, inputs, cache=cache, quiet=quiet).summary())
+        except TrainingError as error:
+            raise InputError(f"training {dataset}: {error.for_fixed_settings}") from error
     return directory
 
 
 def listed(matrix: Matrix, runs: Path, work: Path) -> str:
-    """The cells of a matrix with estimated times. It writes nothing, and what it calls there is what ``reproduce`` would keep."""
+    """The cells of a matrix with estimated times; what it calls there is what ``reproduce`` would keep. It writes nothing, but for the default model, which is
+    unpacked into the cache where cells of ``model:default`` lie: whether they hold goes by its bytes.
+    """
     with TemporaryDirectory() as policies:
         planned, _ = plan(matrix, Path(policies))
         layout, scale = Layout(runs, work, matrix.collection, matrix.scale), SCALES[matrix.scale]

@@ -231,7 +231,7 @@ def overlap_table(found: Found, systems: Sequence[str], kinds: Mapping[str, Mapp
 
     :param kinds: track -> topic -> kind of overlap with its relevant documents.
     """
-    lines = ["| system | overlap | topics | Zero-shot | gain |", "|---|---|---|---|---|"]
+    lines = ["| system | overlap | topics × tracks | Zero-shot | gain |", "|---|---|---|---|---|"]
     for system in (system for system in systems if system not in (BASELINE, FIRST_STAGE)):
         cells = [(over_seeds(found, system, track), over_seeds(found, BASELINE, track), of_topic) for track, of_topic in kinds.items()]
         if any(ours is None or theirs is None for ours, theirs, _ in cells):

@@ -233,7 +233,7 @@ class Reranker:
         try:
             holds = bf16_holds(self.fingerprint, self.device.type, self.tokenizer, position_limit(self.model, self.tokenizer), logits)
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise InputError(
                 "memory does not hold the model in fp32 beside bf16, which --precision auto compares first; give --precision bf16 or fp32"
@@ -268,7 +268,7 @@ class Reranker:
             try:
                 return compute(budget)
             except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if budget <= longest:
                     raise InputError(f"memory does not hold one input of {longest} tokens; lower --max-length") from error
@@ -338,7 +338,8 @@ class Reranker:
         return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, torch's on a device, or torch's on a CPU, which is known by its words."""
     import torch
 
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -16,6 +16,8 @@ from csrerank.metadata import describe, sidecar, versions, write_sidecar
 from csrerank.trec import TopicRun, check_tag, write_run
 
 METHODS = ("bm25", "dense", "oracle")
+# Collections of ours that are small enough to be read for each run. Other documents come from files that ir_datasets knows by their hashes.
+_READ = ("csrerank/xquad-r/", "csrerank/en-qa/", "csrerank/demo/")
 
 
 class Retrieved(NamedTuple):
@@ -128,9 +130,10 @@ def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet:
     """The Lucene index of a dataset's documents with this analyzer: built once and kept in ``cache``, named by what it was made from."""
     from csrerank.collections.texts import default_text
     from csrerank.retrieval import bm25
+    from csrerank.training.collection import documents_digest
 
     known = versions()
-    # Pairs with the same documents share an index: ir_datasets names a document collection by its namespace. The count guards a collection that grew.
+    # Pairs with the same documents share an index: ir_datasets names a document collection by its namespace. The count guards one that grew and is not read.
     key = [
         str(dataset.docs_namespace() or dataset_id),
         str(dataset.docs_lang()),
@@ -138,6 +141,7 @@ def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet:
         str(dataset.docs_count()),
         str(known.get("pyserini")),
         str(known.get("csrerank")),
+        *([documents_digest(dataset_id)] if dataset_id.startswith(_READ) else []),
     ]
     name = re.sub(r"[^a-z0-9]+", "-", key[0].lower()).strip("-")
     target = cache / "indexes" / f"{name}-{analyzer}-{hashlib.sha256(chr(31).join(key).encode()).hexdigest()[:12]}"
@@ -168,18 +172,23 @@ def _dense(dataset: Any, k: int, encoder: Path, cache: Path, quiet: bool) -> tup
     }
 
 
-def _oracle(dataset_id: str, dataset: Any, k: int, analyzer: str | None, cache: Path, quiet: bool) -> tuple[Iterable[TopicRun], dict[str, Any]]:
-    """BM25 with the English topics over the English documents (paragraphs, where sentences are ranked), carried over by what is parallel."""
-    from csrerank.collections.catalogue import load
-    from csrerank.retrieval.carry import PARAGRAPHS, carry_over
-
+def carried_from(dataset_id: str) -> str:
+    """The English dataset whose BM25 run is carried over to a pair of a parallel collection. Raises ``InputError`` for other datasets."""
     match = re.fullmatch(r"csrerank/(xquad-r|demo)/[a-z0-9]+-[a-z0-9]+(/paragraphs)?", dataset_id)
     if match is None:
         raise InputError(
             f"{dataset_id}: --first-stage oracle needs a parallel collection (csrerank/xquad-r, csrerank/demo); for csrerank/mmarco use its scoreddocs"
         )
-    sentences = match[1] == "xquad-r" and not match[2]
-    english = f"csrerank/{match[1]}/en-en" + ("/paragraphs" if match[1] == "xquad-r" else "")
+    return f"csrerank/{match[1]}/en-en" + ("/paragraphs" if match[1] == "xquad-r" else "")
+
+
+def _oracle(dataset_id: str, dataset: Any, k: int, analyzer: str | None, cache: Path, quiet: bool) -> tuple[Iterable[TopicRun], dict[str, Any]]:
+    """BM25 with the English topics over the English documents (paragraphs, where sentences are ranked), carried over by what is parallel."""
+    from csrerank.collections.catalogue import load
+    from csrerank.retrieval.carry import PARAGRAPHS, carry_over
+
+    english = carried_from(dataset_id)
+    sentences = english.endswith("/paragraphs") and not dataset_id.endswith("/paragraphs")
     members: dict[str, list[str]] = {}
     for document in dataset.docs_iter():
         members.setdefault(document.unit, []).append(document.doc_id)

@@ -123,7 +123,7 @@ class Collection:
         """SHA-256 of topics (id and text), judgements (topic and relevant documents) and documents (id and text), in the collection's order."""
         topics = _digest(self.topics.items())
         judgements = _digest((topic, *sorted(relevant)) for topic, relevant in self.relevant.items())
-        return {"topics": topics, "judgements": judgements, "documents": _documents_digest(self.base)}
+        return {"topics": topics, "judgements": judgements, "documents": documents_digest(self.base)}
 
     def run(self, method: str, depth: int, cache: Path, encoder: Path | None, quiet: bool) -> Path:
         """The first-stage run of the plain collection by ``method``, made once and kept in ``cache``."""
@@ -136,7 +136,7 @@ class Collection:
             self.base,
             method,
             str(depth),
-            _documents_digest(self.base),
+            documents_digest(self.base),
             _digest(self.topics.items()),
             str(known.get("pyserini")),
             str(known.get("csrerank")),
@@ -157,12 +157,21 @@ def encoder_directory(encoder: Path | None, cache: Path) -> Path:
 
 
 @cache
-def _documents_digest(dataset_id: str) -> str:
-    """Kept in this process: a matrix asks for each of its models."""
+def documents_digest(dataset_id: str) -> str:
+    """SHA-256 of a dataset's documents. Kept in this process: a matrix asks for each of its models."""
     from csrerank.collections.catalogue import load
     from csrerank.collections.texts import default_text
 
     return _digest((document.doc_id, default_text(document, dataset_id)) for document in load(dataset_id).docs_iter())
+
+
+@cache
+def topics_digest(dataset_id: str) -> str:
+    """SHA-256 of a dataset's topics, kept likewise."""
+    from csrerank.collections.catalogue import load
+    from csrerank.collections.texts import default_text
+
+    return _digest((query.query_id, default_text(query, dataset_id)) for query in load(dataset_id).queries_iter())
 
 
 def _digest(records: Iterable[Iterable[str]]) -> str:

@@ -2,8 +2,6 @@
 same weights.
 """
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -17,11 +15,11 @@ from csrerank.codeswitch import Lexicons
 from csrerank.codeswitch.held_out import TrainingLexicons
 from csrerank.errors import InputError
 from csrerank.files import is_stream
-from csrerank.metadata import versions
 from csrerank.models.batching import PairEncoder
-from csrerank.training import negatives, record, trainer
+from csrerank.training import faults, negatives, record, trainer
 from csrerank.training.collection import Collection, encoder_directory, read_candidates
 from csrerank.training.groups import Groups, Teacher, chosen, order
+from csrerank.training.made_from import asked_for, base_revision, file_hashes, found_here
 from csrerank.training.negatives import Candidates, Drawer, Shares
 from csrerank.training.objectives import objective_named
 from csrerank.training.translations import read_translations
@@ -108,21 +106,22 @@ def train(
         wanted = order(topics, settings.epochs, settings.seed)
         if len(wanted) < settings.batch:
             raise InputError(f"{dataset_id}: {len(wanted)} topics do not fill one batch of {settings.batch}; lower --batch")
-        asked = _asked(dataset_id, base, collection, settings, inputs)
-        here = _here(collection, settings, inputs, arguments, cache)
+        asked = asked_for(dataset_id, base, collection, settings, inputs)
+        here = found_here(settings, inputs, arguments, cache)
         if arguments.process_index == 0:
             record.check_free(output, asked | here)
         model, encoder = _model(base, settings)
         documents = collection.all_documents()
         collection.check_judged(topics, documents)
         validation = _validation(inputs, collection, cache, quiet)
-        candidates = _candidates(collection, documents, settings, inputs, cache, quiet)
+        runs = _runs(collection, settings, inputs, cache, quiet)
+        candidates = _candidates(collection, documents, settings, inputs, runs)
         drawer = Drawer(settings.negatives, candidates, documents, collection.relevant, settings.seed)
         drawer.check(topics, settings.negatives_per_topic)
         teacher = Teacher.of(collection, encoder_directory(inputs.encoder, cache), cache, quiet) if settings.distil else None
-        here["validation texts"] = validation.fingerprint if validation else None
+        here |= {"validation texts": validation.fingerprint if validation else None, "runs of negatives": file_hashes(runs)}
         lock = record.claim(output, asked | here) if arguments.process_index == 0 else nullcontext()
-    with lock:
+    with lock, faults.told(output, settings):
         groups = Groups(collection, drawer, wanted, settings.negatives_per_topic, settings.seed, teacher)
         running, resumed = _run(groups, model, encoder, settings, arguments, validation)
         result = _result(running.state, output)
@@ -130,7 +129,7 @@ def train(
             if inputs.translations:
                 here["translations"] = {"file": inputs.translations.name, "SHA-256": asked["runs"]["translations"], "translated": collection.translated}
             happened = {
-                **here, "topics": {"trained on": len(topics), "with a relevant document": len(collection.relevant)}, "layers": model.config.csrerank["layers"],
+                **here, "topics": {"trained on": len(topics), "with a relevant document": len(collection.relevant)}, "layers": model.config.csrerank["layers"], "base revision": base_revision(base),
                 "negatives drawn": groups.sources(result.steps * settings.batch), "resumed at step": resumed, "started": started,
             }  # fmt: skip
             _write(model, encoder.tokenizer, base, running.state.log_history, record.Training(collection, settings, asked, result, happened, licence))
@@ -161,6 +160,10 @@ def _check(dataset_id: str, settings: Settings, inputs: Inputs, licence: str) ->
     refuse_test_topics(dataset_id, inputs.validation)
     if settings.patience and not inputs.validation:
         raise InputError("--patience counts validations; give --validation too")
+    if not settings.hold_out and not inputs.validation:
+        raise InputError("--all-words holds no words out, as training without --validation does anyway; give --validation too, or leave it out")
+    if settings.temperature != Settings().temperature and not settings.distil:
+        raise InputError(f"--temperature {settings.temperature:g} is that of the bi-encoder's cosines in --distil; give --distil too, or leave it out")
 
 
 def is_first_process() -> bool:
@@ -168,15 +171,22 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _candidates(collection: Collection, documents: Sequence[str], settings: Settings, inputs: Inputs, cache: Path, quiet: bool) -> dict[str, Candidates]:
+def _runs(collection: Collection, settings: Settings, inputs: Inputs, cache: Path, quiet: bool) -> dict[str, Path]:
+    """The runs that negatives come from: those given, and for other sources those that are made and kept in ``cache``."""
+    given = {"bm25": inputs.bm25_run, "dense": inputs.dense_run}
+    return {
+        name: given[name] or collection.run(name, 2 * negatives.DEPTH, cache, inputs.encoder, quiet) for name, _ in settings.negatives if name in negatives.RUNS
+    }
+
+
+def _candidates(collection: Collection, documents: Sequence[str], settings: Settings, inputs: Inputs, runs: Mapping[str, Path]) -> dict[str, Candidates]:
     """The sources that negatives come from. Raises ``InputError`` where one names a document that the collection lacks."""
     sources: dict[str, Candidates] = {}
-    given = {"bm25": inputs.bm25_run, "dense": inputs.dense_run}
     for name, _ in settings.negatives:
-        if name in negatives.RUNS:
-            path = given[name] or collection.run(name, 2 * negatives.DEPTH, cache, inputs.encoder, quiet)
+        if name in runs:
+            path = runs[name]
             found = read_candidates(path, collection.topics, 2 * negatives.DEPTH)
-            if given[name] and (odd := _unknown(found, documents)):
+            if path in (inputs.bm25_run, inputs.dense_run) and (odd := _unknown(found, documents)):
                 raise InputError(f"{path}: document {odd!r} is not in {collection.base}; give a run over its documents")
             kept = {topic: [document for document in documents if document not in collection.relevant.get(topic, ())] for topic, documents in found.items()}
             sources[name] = negatives.of_run({topic: documents[: negatives.DEPTH] for topic, documents in kept.items()})
@@ -207,61 +217,12 @@ def _validation(inputs: Inputs, collection: Collection, cache: Path, quiet: bool
 
 def identity(dataset_id: str, base: str | Path, settings: Settings, inputs: Inputs) -> dict[str, Any]:
     """What makes the weights of such a training (of validation its id and policy, not its texts); ``training.json`` has it under *made from*."""
-    return _asked(dataset_id, base, _collection(dataset_id, settings, inputs, True), settings, inputs)
+    return asked_for(dataset_id, base, _collection(dataset_id, settings, inputs, True), settings, inputs)
 
 
 def _collection(dataset_id: str, settings: Settings, inputs: Inputs, quiet: bool) -> Collection:
     lexicons = TrainingLexicons(quiet=quiet) if settings.hold_out and inputs.validation else Lexicons(quiet=quiet)
     return Collection(dataset_id, lexicons, read_translations(inputs.translations) if inputs.translations else None)
-
-
-def _asked(dataset_id: str, base: str | Path, collection: Collection, settings: Settings, inputs: Inputs) -> dict[str, Any]:
-    from csrerank.models.checkpoint import directory_hash, find_model
-
-    directory = Path(find_model(base))
-    return {
-        "dataset": dataset_id,
-        "base": directory_hash(directory) if directory.is_dir() else str(base),
-        "policy": collection.policy.fingerprint,
-        "lexicons": {"/".join(name): collection.lexicons.find(*name).fingerprint for name in collection.policy.lexicons()},
-        "SHA-256": collection.fingerprints,
-        "settings": json.loads(json.dumps(settings._asdict())),
-        "runs": {name: _hash(path) for name, path in (("bm25", inputs.bm25_run), ("dense", inputs.dense_run), ("translations", inputs.translations)) if path},
-        "encoder": directory_hash(inputs.encoder) if inputs.encoder else None,
-        "validation": _validation_made_from(inputs.validation) if inputs.validation else None,
-        "versions": {name: version for name, version in versions().items() if name in ("csrerank", "torch", "transformers", "tokenizers")},
-    }
-
-
-def _validation_made_from(dataset_id: str) -> dict[str, Any]:
-    """What decides which step is kept."""
-    from csrerank.training.validation import switched_policy
-
-    return {
-        "dataset": dataset_id,
-        "policy": switched_policy().fingerprint,
-    }
-
-
-def _here(collection: Collection, settings: Settings, inputs: Inputs, arguments: Any, cache: Path) -> dict[str, Any]:
-    """What else a resumed job must find as it was, for the same weights."""
-    import torch
-
-    from csrerank.models.checkpoint import directory_hash
-
-    encoding = settings.distil or (dict(settings.negatives).get("dense") and not inputs.dense_run)
-    return {
-        "bi-encoder": directory_hash(encoder_directory(inputs.encoder, cache)) if encoding else None,
-        "precision": "bf16" if arguments.bf16 else "fp32",
-        "processes": arguments.world_size,
-        "device": arguments.device.type,
-        "threads": torch.get_num_threads() if arguments.device.type == "cpu" else None,
-    }
-
-
-def _hash(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
@@ -271,8 +232,11 @@ def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
 
     model, tokenizer = load_backbone(base, settings.pooling, settings.layers, settings.seed, settings.dropout)  # type: ignore[arg-type]
     if settings.max_length > tokenizer.model_max_length:
-        raise InputError(
-            f"--max-length {settings.max_length} is more than the encoder's {tokenizer.model_max_length} tokens; give {tokenizer.model_max_length} or less"
+        limit = tokenizer.model_max_length
+        raise faults.TrainingError(
+            f"--max-length {settings.max_length} is more than the encoder's {limit} tokens",
+            f"give {limit} or less",
+            f"give another --base, or {faults.OTHERWISE}",
         )
     if settings.freeze_embeddings:
         model.base_model.get_input_embeddings().weight.requires_grad_(False)
@@ -281,11 +245,16 @@ def _model(base: str | Path, settings: Settings) -> tuple[Any, PairEncoder]:
         raise InputError(f"--freeze-layers {settings.freeze_layers}: give fewer than the encoder's {len(kept)} layers, and leave --train-embeddings out")
     if settings.freeze_layers:
         model.base_model.embeddings.requires_grad_(False)
-    for layer in model.base_model.encoder.layer[: settings.freeze_layers]:
-        layer.requires_grad_(False)
+        # DeBERTa's encoder has parts beside its layers that the lower ones read: embeddings of relative positions with their norm, a convolution.
+        for part in [*model.base_model.encoder.layer[: settings.freeze_layers], *_beside_layers(model.base_model.encoder)]:
+            part.requires_grad_(False)
     if not torch.cuda.is_available():
         model.set_attn_implementation("eager")  # on a CPU the fused kernel's backward pass takes twice as long
     return model, PairEncoder(tokenizer, settings.max_length, settings.query_tokens)
+
+
+def _beside_layers(encoder: Any) -> list[Any]:
+    return [part for name, part in encoder.named_children() if name != "layer"]
 
 
 def _run(groups: Groups, model: Any, encoder: PairEncoder, settings: Settings, arguments: Any, validation: Any) -> tuple[Any, int]:

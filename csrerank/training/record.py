@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from csrerank.codeswitch.held_out import SHARE, TrainingLexicons
-from csrerank.errors import InputError
 from csrerank.files import atomic, check_writable
 from csrerank.journal import locked
 from csrerank.metadata import platform_of, versions
 from csrerank.models.card import write_card
+from csrerank.training.faults import TrainingError
 from csrerank.training.trainer import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -45,15 +45,17 @@ def check_free(output: Path, asked: Mapping[str, Any]) -> None:
             before = None
         differs = [name for name in asked if not isinstance(before, dict) or before.get(name) != asked[name]]
         if differs:
-            raise InputError(
-                f"{output}: an unfinished training with another {', '.join(differs)}; give the same settings to go on, another --output, or delete it"
+            raise TrainingError(
+                f"{output}: an unfinished training with another {', '.join(differs)}",
+                "give the same settings to go on, another --output, or delete it",
+                "go on with what it was begun with (versions, device, threads), or delete this folder to begin anew",
             )
     elif (output / "config.json").exists():
-        raise InputError(f"{output}: holds a checkpoint already; give another --output, or delete it")
+        raise TrainingError(f"{output}: holds a checkpoint already", "give another --output, or delete it", "delete it to train anew")
     elif output.exists() and (not output.is_dir() or any(path.name != CHECKPOINTS for path in output.iterdir())):
-        raise InputError(f"{output}: holds other files; give another --output")
+        raise TrainingError(f"{output}: holds other files", "give another --output", "move them away")
     elif checkpoints.exists() and any(not path.name.startswith(".csrerank-") for path in checkpoints.iterdir()):
-        raise InputError(f"{checkpoints}: not csrerank's; give another --output")
+        raise TrainingError(f"{checkpoints}: not csrerank's", "give another --output", "move it away")
 
 
 def claim(output: Path, asked: Mapping[str, Any]) -> BinaryIO:
@@ -65,7 +67,7 @@ def claim(output: Path, asked: Mapping[str, Any]) -> BinaryIO:
     try:
         known.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{output}: cannot be made ({error.strerror}); give another --output") from error
+        raise TrainingError(f"{output}: cannot be made ({error.strerror})", "give another --output", "give another --work") from error
     check_writable(known)
     lock = locked(known.with_name(_LOCK))
     try:
@@ -115,13 +117,19 @@ def write_record(folder: Path, base: str | Path, training: Training) -> None:
     commercial = is_commercial(content["licences of the lexicons"])
     write_card(
         folder,
-        base=str(base) if training.made_from["base"] == str(base) else None,  # a directory is named by its hash, which the hub does not know
-        training=_told(content, training) | {"base": f"{Path(base).name}, SHA-256 {training.made_from['base']}"},
+        base=str(base) if content["base revision"] else None,
+        training=_told(content, training) | {"base": _base(base, content)},
         limits=_limits(training, commercial),
         licence=training.licence,
         languages=collection.languages,
         datasets=["/".join(collection.base.split("/")[:2])],
     )
+
+
+def _base(base: str | Path, content: Mapping[str, Any]) -> str:
+    if content["base revision"]:
+        return f"{base} at revision {content['base revision']}, SHA-256 of what was loaded {content['made from']['base']}"
+    return f"{Path(base).name}, SHA-256 {content['made from']['base']}"
 
 
 def _told(content: Mapping[str, Any], training: Training) -> dict[str, str]:

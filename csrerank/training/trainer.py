@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from csrerank.errors import InputError
 from csrerank.models.batching import PairEncoder, batches
 from csrerank.models.checkpoint import quiet_transformers
 from csrerank.models.precision import head_in_fp32, resolve_precision
+from csrerank.training.faults import OTHERWISE, TrainingError
 from csrerank.training.groups import Group
 from csrerank.training.objectives import Objective, distilled
 
@@ -115,8 +115,10 @@ def ranking_trainer(loss: Loss, validate: Callable[[Any], dict[str, float]] | No
         def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
             # Here the figures are on the host already; a look at each step's would have the accelerator wait.
             if not all(math.isfinite(logs.get(name, 0.0)) for name in ("loss", "grad_norm")):
-                raise InputError(
-                    f"the loss by step {self.state.global_step} is not a number; lower --learning-rate or take --precision fp32, and give another --output or delete this one"
+                raise TrainingError(
+                    f"the loss by step {self.state.global_step} is not a number",
+                    "lower --learning-rate or take --precision fp32, and give another --output or delete this one",
+                    OTHERWISE,
                 )
             super().log(logs, *args, **kwargs)
 
