@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from csrerank import trec
 from csrerank.errors import InputError
-from csrerank.files import atomic, packed, put_lines, read_lines, source_name, target_name
+from csrerank.files import atomic, packed, put_lines, target_name
+from csrerank.lines import read_lines, source_name
 from csrerank.metadata import dataset_of
 from csrerank.trec import TopicLines, TopicRun
 

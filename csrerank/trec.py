@@ -10,19 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, NoReturn
 
 from csrerank.errors import InputError
-from csrerank.files import (
-    Readable,
-    blocks,
-    is_plain,
-    opened,
-    read_lines,
-    refuse_empty,
-    shell_name,
-    source_name,
-    target_name,
-    text_lines,
-    write_lines,
-)
+from csrerank.files import target_name, write_lines
+from csrerank.lines import Readable, blocks, is_plain, opened, read_lines, refuse_empty, shell_name, source_name, text_lines
 
 DEFAULT_TAG = "csrerank"
 RUN_COLUMNS = "qid Q0 docid rank score tag"

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from csrerank import files
+from csrerank import files, lines
 from csrerank.errors import InputError
-from csrerank.files import atomic, check_writable, put_lines, read_lines, write_lines
+from csrerank.files import atomic, check_writable, put_lines, write_lines
+from csrerank.lines import read_lines
 
 GOOD = "one\n\ntwo é\u00a0\u2028x\n".encode()
 
@@ -79,9 +80,9 @@ def test_numbers_across_blocks(tmp_path):
 
 
 def test_byte_order_mark_where_a_block_starts(tmp_path):
-    lines = b"fifteen letters\n" * (files._CHUNK // 16)
+    text = b"fifteen letters\n" * (lines._CHUNK // 16)
     with pytest.raises(InputError, match=":8193: byte order mark inside the file"):
-        list(read_lines(put(tmp_path, lines + b"\xef\xbb\xbfa\n")))
+        list(read_lines(put(tmp_path, text + b"\xef\xbb\xbfa\n")))
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -354,6 +355,6 @@ def test_a_broken_pipe_of_the_chunks_is_theirs():
 
 
 def test_names():
-    assert (files.source_name("-"), files.target_name("-")) == ("standard input", "standard output")
-    assert files.source_name(io.BytesIO()) == "stream" and files.source_name(Path("a b")) == "a b"
-    assert files.shell_name("standard input") == "FILE" and files.shell_name("a b") == "'a b'"
+    assert (lines.source_name("-"), files.target_name("-")) == ("standard input", "standard output")
+    assert lines.source_name(io.BytesIO()) == "stream" and lines.source_name(Path("a b")) == "a b"
+    assert lines.shell_name("standard input") == "FILE" and lines.shell_name("a b") == "'a b'"

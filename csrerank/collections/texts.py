@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from csrerank.errors import InputError
-from csrerank.files import is_stream, read_lines
+from csrerank.files import is_stream
+from csrerank.lines import read_lines
 
 LONGEST_RECORD = 1 << 28  # bytes: a document may be a book, and a line without an end is still refused
 TEXT_FIELDS = ("text", "contents", "body", "passage", "segment", "query", "question", "title")

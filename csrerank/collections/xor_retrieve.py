@@ -14,7 +14,7 @@ from ir_datasets.indices import DEFAULT_DOCSTORE_OPTIONS, Docstore
 
 from csrerank.collections.catalogue import Documentation, MemoryQueries, downloads, load, register_once
 from csrerank.errors import InputError
-from csrerank.files import read_lines, source_name
+from csrerank.lines import read_lines, source_name
 from csrerank.trec import TopicRun, split_columns
 
 NAME = "xor-retrieve"
@@ -199,7 +199,7 @@ def _entry(topic: str, lang: str, passages: list[str]) -> bytes:
 def read_predictions(source: str | Path | BinaryIO, name: str | None = None) -> list[Prediction | str]:
     """The entries of a prediction file; in the place of a malformed one, what is wrong with it, in one line.
 
-    :param source: as in :func:`csrerank.files.read_lines`.
+    :param source: as in :func:`csrerank.lines.read_lines`.
     :param name: what messages call it.
     :raises InputError: where the file is not a JSON list with entries.
     """

@@ -9,7 +9,8 @@ from csrerank.errors import InputError
 from csrerank.evaluation.answers import TOKENIZERS, AnswerScores, Questions, answer_measures, dataset_questions, evaluate_answers, tokenizer
 from csrerank.evaluation.measures import evaluate, parse_measure
 from csrerank.evaluation.table import remarks, table
-from csrerank.files import is_stream, opened, source_name
+from csrerank.files import is_stream
+from csrerank.lines import opened, source_name
 from csrerank.metadata import dataset_of
 from csrerank.trec import read_qrels, read_run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.files import source_name
 from csrerank.lexicons.registry import content
+from csrerank.lines import source_name
 
 _DIGITS = {character: value for value, character in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")}
 _AR, _AR_HEADER = b"!<arch>\n", 60

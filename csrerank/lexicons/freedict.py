@@ -7,11 +7,11 @@ from itertools import chain
 from pathlib import Path
 
 from csrerank.errors import InputError
-from csrerank.files import source_name
 from csrerank.lexicons.dictd import Database, files_of
 from csrerank.lexicons.lexicon import Entry
 from csrerank.lexicons.registry import Skipped, fetched, published, register, versions
 from csrerank.lexicons.senses import LONGEST, Sense, cleaned, ranked, turned
+from csrerank.lines import source_name
 
 NAME, LICENCE = "freedict", "GPL-2.0-or-later (de: GPL-3.0-or-later and AGPL-3.0; id, ja: CC BY-SA 3.0)"
 LICENCES = {"fi": "CC BY-SA 3.0"}  # apart from that line, which the other languages' saved lexicons hold: those stay as models were trained with them

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from csrerank.errors import InputError
-from csrerank.files import read_lines, source_name
 from csrerank.lexicons.lexicon import Entry
 from csrerank.lexicons.registry import Skipped, fetched, published, register
+from csrerank.lines import read_lines, source_name
 
 NAME, LICENCE = "muse", "CC BY-NC 4.0 (non-commercial: for experiments and evaluation only)"
 LANGUAGES = ("ar", "de", "el", "es", "fr", "hi", "id", "it", "ja", "nl", "pt", "ru", "th", "tr", "vi", "zh")

@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import BinaryIO, NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.files import opened, source_name
 from csrerank.lexicons.lexicon import Entry, Lexicon, inverted
+from csrerank.lines import opened, source_name
 
 Skipped = Counter[str]  # what a reader left out of a file, by reason
 Reader = Callable[[str | Path, str, str, Skipped], Iterable[Entry]]

@@ -7,10 +7,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from csrerank.errors import InputError
-from csrerank.files import opened, read_lines, source_name
 from csrerank.lexicons.lexicon import Entry
 from csrerank.lexicons.registry import Skipped, register
 from csrerank.lexicons.senses import LONGEST, simplified
+from csrerank.lines import opened, read_lines, source_name
 
 NAME, LICENCE = "titles", "CC BY-SA 3.0"
 _BRACKETS = re.compile(r"\s*[(\uff08][^()\uff08\uff09]*[)\uff09]\s*$")

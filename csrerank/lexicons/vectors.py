@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from csrerank.errors import InputError
-from csrerank.files import atomic, read_lines, source_name
+from csrerank.files import atomic
 from csrerank.languages import LANGUAGES, language
+from csrerank.lines import read_lines, source_name
 
 UNLISTED = ("te", "th")  # wordfreq has no list
 LISTED = tuple(code for code in LANGUAGES if code not in UNLISTED)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.files import read_lines, source_name
 from csrerank.languages import LANGUAGES as ALL_LANGUAGES
 from csrerank.lexicons.lexicon import Entry, key_of
 from csrerank.lexicons.registry import Skipped, content, fetched, published, register, versions
 from csrerank.lexicons.senses import LONGEST, Sense, cleaned, ranked, turned
+from csrerank.lines import read_lines, source_name
 
 NAME, LICENCE = "wiktionary", "CC BY-SA 3.0 / GFDL"
 LANGUAGES = ("ar", "de", "el", "es", "fr", "hi", "id", "it", "ja", "ko", "nl", "pt", "ru", "tr", "vi", "zh")

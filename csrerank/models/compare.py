@@ -8,7 +8,7 @@ from statistics import mean, median
 from typing import Any, NamedTuple
 
 from csrerank.errors import InputError
-from csrerank.files import read_lines
+from csrerank.lines import read_lines
 from csrerank.models.backbones import load_backbone, loading
 from csrerank.models.checkpoint import find_model, position_limit
 from csrerank.models.precision import resolve_precision

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from csrerank.errors import InputError
-from csrerank.files import read_lines
+from csrerank.lines import read_lines
 
 SIDES = ("query", "passage")
 Translations = Mapping[tuple[str, str], tuple[str, ...]]  # (side, id) -> its translations
