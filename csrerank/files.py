@@ -16,8 +16,6 @@ from typing import IO, BinaryIO
 
 from csrerank.errors import InputError, printable, reason
 
-_CHUNK = 1 << 17
-
 
 def target_name(target: str | Path) -> str:
     """Name a target in messages: its path, or "standard output" for "-"; always one line."""
@@ -55,7 +53,7 @@ def atomic(target: str | Path, mode: str = "wb") -> Iterator[BinaryIO]:
         with _disk_space(target), tempfile.TemporaryFile() as spool:
             yield spool
             spool.seek(0)
-            _pour(iter(partial(spool.read, _CHUNK), b""), target)
+            _pour(iter(partial(spool.read, 1 << 17), b""), target)
         return
     temporary, descriptor = _create_beside(target)
     try:

@@ -1,6 +1,7 @@
 """The main job: a run comes in, a better run goes out. ``python -m csrerank.rerank`` is the command ``csrerank rerank``."""
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -149,7 +150,12 @@ def check_request(output: str | Path, k: int, tag: str) -> None:
     check_writable(output)
     if not is_stream(output):
         check_writable(sidecar(output))
-        check_writable(part_of(sidecar(output)))  # the longest name of all
+        part = part_of(sidecar(output))
+        if len(os.fsencode(part.name)) > (most := os.pathconf(part.parent, "PC_NAME_MAX")):
+            over = len(os.fsencode(part.name)) - most
+            raise InputError(
+                f"{target_name(output)}: with what is added to it while it is written, this name is too long by {over} bytes; give a shorter --output"
+            )
 
 
 def _method(report: Report, settings: dict[str, Any], model_name: str, k: int) -> dict[str, Any]:

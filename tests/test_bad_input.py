@@ -158,7 +158,7 @@ TARGETS = {
     "output name too long": rerank(f"--output {'a' * 300}", "Error: aaa", "cannot be written (File name too long)", "choose another file"),
     "output whose sidecar's name is too long": rerank(f"--output {'a' * 245}", "Error: aaa", ".ir-metadata.yml: cannot be written"),
     "output whose sidecar's name is too long for what is written first": rerank(
-        f"--output {'a' * 236}", "Error: ", "aaa.ir-metadata.yml.part: cannot be written"
+        f"--output {'a' * 236}", "Error: aaa", "this name is too long by 3 bytes", "give a shorter --output"
     ),
     "output whose sidecar is a folder": rerank("--output new.trec", "Error: new.trec.ir-metadata.yml: is a directory", new_trec_ir__metadata_yml=None),
     "output the run": rerank("--output run.trec", "Error: run.trec: the output would overwrite the run", "give another --output"),

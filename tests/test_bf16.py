@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from csrerank.errors import InputError
-from csrerank.models import reranker
+from csrerank.models import int8, reranker
 from csrerank.models.reranker import Reranker
 from csrerank.models.settings import Settings
+
+integers = pytest.mark.skipif(not int8.supported(), reason="a processor without VNNI and AVX2 does not multiply 8-bit integers")
 
 
 @pytest.fixture
@@ -88,6 +90,7 @@ def test_a_model_that_the_engine_does_not_serve_is_asked_too(tmp_path: Path, cac
     assert found.settings.precision == "bf16" and len(list(cache.iterdir())) == 1
 
 
+@integers
 def test_it_is_asked_of_the_weights_that_were_loaded(toy_model: Path, cache: Path) -> None:
     """What becomes of them later is not the checkpoint's."""
     import torch
@@ -101,6 +104,7 @@ def test_it_is_asked_of_the_weights_that_were_loaded(toy_model: Path, cache: Pat
     assert kept.read_text() == before and len(list(cache.iterdir())) == 1
 
 
+@integers
 def test_a_worker_is_told_and_does_not_ask(toy_model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

@@ -273,6 +273,8 @@ def _trained_by(settings: dict[str, Any] | None = None, **more: Any) -> dict[str
         (_told_of({"max length": 64}, _trained_by()), "max length 128 (zero-shot), 64 (ml-cs). `"),
         (_told_of({}, _trained_by(made={"base": "c" * 64})), "base of the training bbbbbbbbbbbb (zero-shot), cccccccccccc (ml-cs). `"),
         (_told_of({}, _trained_by({"learning_rate": 0.2})), "learning rate of the training 0.1 (zero-shot), 0.2 (ml-cs). `"),
+        (_told_of({}, _trained_by({"dropout": 0.1})), "dropout of the training not stated (zero-shot), 0.1 (ml-cs). `"),
+        (_told_of({"versions": {"torch": "2", "faiss": "1"}}, _trained_by()), "faiss not stated (zero-shot), 1 (ml-cs). `"),
         (_told_of({}, _trained_by({"topics": 9})), "topics of the training none (zero-shot), 9 (ml-cs). `"),
         (_told_of({}, _trained_by(made={"versions": {"torch": "2.2"}})), "torch of the training 2.1 (zero-shot), 2.2 (ml-cs). `"),
         (_told_of({}, _trained_by(device="cuda")), "device of the training cpu (zero-shot), cuda (ml-cs). `"),
@@ -304,8 +306,8 @@ def test_a_table_tells_what_its_rows_differ_in(other: dict[str, Any], told: str 
         assert unlike([ours, theirs], {key: scores for key, scores in found.items() if key[0] != tables.FIRST_STAGE}, place) == []
     else:
         # What has nothing made anew is said, so that nobody waits for it.
-        kept = re.match(r"(torch|arithmetic|device) of the (training|ranking)|the training", told)
-        but = f", but for {kept[0]}: models and cells that are there are kept whatever these were" if kept else ""
+        kept = re.match(r"(torch|arithmetic|device) of the (training|ranking)|the training|max length", told)
+        but = f", but for {kept[0]}: it leaves these as they are" if kept else ""
         assert lines == [f"These cells were not all made alike: {told}{end}{but}.", ""]
 
 
@@ -392,7 +394,7 @@ def test_candidates_follow_the_texts_and_cells_their_bytes(
     quick_run: list[Any], tmp_path: Path, toy_model: Path, toy_encoder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other texts behind the same id are searched anew; where that gives the same bytes, what was made of them stays."""
-    from csrerank.training import collection
+    from csrerank.collections import digests
 
     place, scale, cell = Layout(tmp_path / "runs", tmp_path / "work", "xquad-r", "toy"), SCALES["toy"], Cell(SYSTEMS["ml-cs"], 1, DEMO[1], "oracle")
 
@@ -401,23 +403,23 @@ def test_candidates_follow_the_texts_and_cells_their_bytes(
 
     ranker().make(cell)
     for digest in ("topics_digest", "documents_digest"):
-        known = getattr(collection, digest)
+        known = getattr(digests, digest)
         for stage, changed in (("dense", DEMO[1].dataset), ("oracle", DEMO[1].dataset), ("oracle", "csrerank/demo/en-en")):
             before = candidates_path(DEMO[1], stage, place, scale, toy_encoder)
             with monkeypatch.context() as patched:
-                patched.setattr(collection, digest, lambda dataset, known=known, changed=changed: known(dataset) + "!" * (dataset == changed))
+                patched.setattr(digests, digest, lambda dataset, known=known, changed=changed: known(dataset) + "!" * (dataset == changed))
                 assert candidates_path(DEMO[1], stage, place, scale, toy_encoder) != before
             assert candidates_path(DEMO[1], stage, place, scale, toy_encoder) == before
     searches = len(quick_run)
-    monkeypatch.setattr(collection, "topics_digest", lambda _: "others")
+    monkeypatch.setattr(digests, "topics_digest", lambda _: "others")
     assert not ranker().missing(cell) and len(quick_run) == searches + 1
 
 
 def test_an_index_follows_the_texts_of_our_small_collections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of MS MARCO's size are told by their files alone, and not read for each run."""
+    from csrerank.collections import digests
     from csrerank.collections.catalogue import load
     from csrerank.retrieval import bm25, first_stage
-    from csrerank.training import collection
 
     read: list[str] = []
     built: list[Path] = []
@@ -430,7 +432,7 @@ def test_an_index_follows_the_texts_of_our_small_collections(tmp_path: Path, mon
     before = index("csrerank/demo/en-de")
     assert index("csrerank/demo/de-de") == before == built[0]  # pairs with the same documents share one
     for texts in ("others", "more"):
-        monkeypatch.setattr(collection, "documents_digest", lambda dataset_id, texts=texts: read.append(dataset_id) or texts)
+        monkeypatch.setattr(digests, "documents_digest", lambda dataset_id, texts=texts: read.append(dataset_id) or texts)
         index("csrerank/demo/en-de")
         index("csrerank/mmarco/en-de/dev/small")
     assert len({before, built[2], built[4]}) == 3 and built[3] == built[5] and read == ["csrerank/demo/en-de"] * 2

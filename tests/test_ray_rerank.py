@@ -156,10 +156,14 @@ def test_a_cluster_of_two_machines_and_a_killed_command(toy_model: Path, tmp_pat
         shared = [str(word) for word in command(run, "ray.trec", toy_model, "--engine", "ray", "--workers", 2, "--threads", 1, "--address", cluster.address)]
         journal = tmp_path / "ray.trec.journal"
         job = subprocess.Popen([sys.executable, "-m", "csrerank", *shared], cwd=tmp_path)
-        while job.poll() is None and not (journal.exists() and journal.stat().st_size > 8192):
-            time.sleep(0.005)
-        job.kill()
-        job.wait()
+        try:
+            until = time.monotonic() + 120
+            while not (journal.exists() and journal.stat().st_size > 8192):  # a window of scores
+                assert job.poll() is None and time.monotonic() < until
+                time.sleep(0.005)
+        finally:
+            job.kill()
+            job.wait()
         assert journal.exists() and not (tmp_path / "ray.trec").exists()
         again = cli(*shared, cwd=tmp_path)
     finally:

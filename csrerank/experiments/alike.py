@@ -9,10 +9,11 @@ from csrerank.experiments.tables import FIRST_STAGE, Found
 from csrerank.metadata import read_sidecar
 
 _ABSENT = "not stated"
-_RANKED = ("precision", "scoring", "max length", "k")
+_RANKED = ("precision", "scoring", "k")
 _RUNS = {"candidates sha256": "the bytes of the candidates' runs", "qrels sha256": "the judgements"}
 _HASH = re.compile(r"[0-9a-f]{64}")
-Values = dict[str, dict[str, list[str]]]  # what -> its value -> the systems that have it
+Values = dict[str, dict[str, list[str]]]  # track -> value -> the rows that have it
+Row = tuple[str, Mapping[str, Any]]  # a system, and what one of its cells states
 
 
 def unlike(planned: Sequence[Cell], found: Found, layout: Layout) -> list[str]:
@@ -21,43 +22,36 @@ def unlike(planned: Sequence[Cell], found: Found, layout: Layout) -> list[str]:
     Of trainings all counts that systems have in common: not texts, policy, lexicons and seed, by which they are told apart; and none of a checkpoint that was
     not trained here.
     """
-    mended: Values = {}  # what has a cell or a model made anew
-    lasting: Values = {}  # what they are kept in spite of
+    # What has a cell or a model made anew, and what they are kept in spite of or is the model's: of cells, of whether a training is told of, and of those that are.
+    mended: tuple[list[Row], ...] = [], []
+    lasting: tuple[list[Row], ...] = [], [], []
     runs: dict[str, Values] = {name: {} for name in _RUNS}  # name -> track -> value -> rows
     for cell in (cell for cell in planned if (cell.system.name, cell.track.name) in found):
         made, system = read_sidecar(layout.run(cell)) or {}, cell.system.name
         _first_stage(cell, found, layout, runs)
         _add_runs(made, cell.track.name, system, runs)
-        inputs = made.get(CELL, {})
-        _add(mended, {name: inputs.get(name) for name in _RANKED} | inputs.get("versions", {}), system)
-        _add(lasting, {"device of the ranking": made.get("ranked on")}, system)
+        inputs, told = made.get(CELL, {}), made.get("training") or {}
+        mended[0].append((system, {**{name: inputs.get(name) for name in _RANKED}, **inputs.get("versions", {})}))
+        lasting[0].append((system, {"max length": inputs.get("max length"), "device of the ranking": made.get("ranked on")}))
         if not cell.system.checkpoint:
-            told = made.get("training") or {}
-            _add(lasting, {"the training": "stated" if told else None}, system)
-            if told:
-                _add_training(told, system, mended, lasting)
-    lasts, told_of = _differing(lasting), _differing(mended)
+            lasting[1].append((system, {"the training": "stated" if told else None}))
+            for rows, stated in zip((mended[1], lasting[2]), _training(told) if told else (), strict=False):
+                rows.append((system, {f"{name} of the training": value for name, value in stated.items()}))
+    told_of, lasts = ({name: text for rows in groups for name, text in _differing(rows).items()} for groups in (mended, lasting))
     told_of |= {what: text for name, what in _RUNS.items() if (text := _apart(runs[name]))}
     if not lasts and not told_of:
         return []
     whole = "; ".join(f"{what} {text}" for what, text in {**told_of, **lasts}.items())
-    but = f", but for {', '.join(lasts)}: models and cells that are there are kept whatever these were" if lasts else ""
+    but = f", but for {', '.join(lasts)}: it leaves these as they are" if lasts else ""
     return [f"These cells were not all made alike: {whole}. `csrerank reproduce` without `--tables` makes them alike{but}.", ""]
 
 
-def _add_training(told: Mapping[str, Any], system: str, mended: Values, lasting: Values) -> None:
+def _training(told: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What another training would have made another model of, and what else one was made with."""
     made_from = told.get("made from", {})
     settings = {name.replace("_", " "): "none" if value is None else value for name, value in made_from.get("settings", {}).items() if name != "seed"}
-    asked = {name: made_from.get(name) for name in ("base", "encoder")} | settings
     found = {name: version.partition("+")[0] for name, version in made_from.get("versions", {}).items()}
-    found |= {"device": told.get("device"), "arithmetic": told.get("precision")}
-    for values, stated in ((mended, asked), (lasting, found)):
-        _add(values, {f"{name} of the training": value for name, value in stated.items()}, system)
-
-
-def _add(values: Values, stated: Mapping[str, Any], system: str) -> None:
-    for name, value in stated.items():
-        values.setdefault(name, {}).setdefault(_ABSENT if value is None else str(value), []).append(system)
+    return {name: made_from.get(name) for name in ("base", "encoder")} | settings, found | {"device": told.get("device"), "arithmetic": told.get("precision")}
 
 
 def _add_runs(made: Mapping[str, Any], track: str, row: str, runs: Mapping[str, Values]) -> None:
@@ -72,12 +66,17 @@ def _first_stage(cell: Cell, found: Found, layout: Layout, runs: Mapping[str, Va
         _add_runs(read_sidecar(layout.first_stage(cell.track, cell.stage)) or {}, track, FIRST_STAGE, runs)
 
 
-def _differing(values: Values) -> dict[str, str]:
-    return {
-        name: ", ".join(f"{value[:12] if _HASH.fullmatch(value) else value} ({_names(systems)})" for value, systems in by_value.items())
-        for name, by_value in values.items()
-        if len(by_value) > 1
-    }
+def _differing(rows: Sequence[Row]) -> dict[str, str]:
+    """Name -> its values with the systems that have each, where these are several; what a row does not state is one."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(name for _, stated in rows for name in stated):
+        by_value: dict[str, list[str]] = {}
+        for system, stated in rows:
+            value = stated.get(name)
+            by_value.setdefault(_ABSENT if value is None else str(value), []).append(system)
+        if len(by_value) > 1:
+            found[name] = ", ".join(f"{value[:12] if _HASH.fullmatch(value) else value} ({_names(systems)})" for value, systems in by_value.items())
+    return found
 
 
 def _apart(by_track: Mapping[str, Mapping[str, list[str]]]) -> str:

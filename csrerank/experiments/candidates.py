@@ -75,8 +75,8 @@ def candidates_path(track: Track, stage: str, layout: Layout, scale: Scale, enco
 
 
 def _whole_key(track: Track, stage: str, layout: Layout, encoder: Path | None) -> str:
+    from csrerank.collections.digests import documents_digest, topics_digest
     from csrerank.retrieval.first_stage import carried_from
-    from csrerank.training.collection import documents_digest, topics_digest
 
     if layout.collection in LISTED:  # given by files that ir_datasets knows by their hashes; no text makes them
         return short_hash(track.dataset, "scoreddocs", json.dumps(versions_of("csrerank", "ir_datasets")))

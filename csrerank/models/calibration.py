@@ -21,7 +21,7 @@ from csrerank.models.int8 import Range, largest_weight, maker
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = 4  # of what is computed here and in int8.py: a range of another version is made anew
+VERSION = 4  # of what is computed here, in engine.py and in int8.py: what was found out by another version is found out anew
 TOLERANCE = 0.2
 AGREEMENT = 0.95
 GAIN = 1.3
@@ -29,6 +29,7 @@ _BUDGET = 2048
 _LONG = 512
 _LONG_PAIRS = 4
 _ROUNDS = 3
+_PATIENCE = 120.0  # seconds; to find all this out takes a tenth of it
 
 
 class Calibration:
@@ -82,7 +83,7 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
     """
     import torch
 
-    encoder = PairEncoder(tokenizer, min(longest, _LONG), max(1, min(64, longest // 4)))
+    encoder = _encoder(tokenizer, longest)
     pairs = demo_pairs()
     seen, tried = (_inputs(encoder, [pair for at, pair in enumerate(pairs) if at // 2 % 2 == half]) for half in (0, 1))
     seen += _inputs(encoder, [(query, " ".join([passage] * 20)) for query, passage in pairs[:: len(pairs) // _LONG_PAIRS]])
@@ -138,7 +139,10 @@ def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]
 
     arithmetic = f"{torch.backends.cpu.get_cpu_capability()} {largest_weight()} {bf16} {torch.get_num_threads()}"
     machine = hashlib.sha256(f"{VERSION} {torch.__version__} {_processor()} {os.cpu_count()} {arithmetic}".encode()).hexdigest()
-    path = cache_folder() / "int8" / f"{fingerprint[:24]}-{machine[:12]}.safetensors"
+    try:
+        path = cache_folder() / "int8" / f"{fingerprint[:24]}-{machine[:12]}.safetensors"
+    except InputError:  # no home directory
+        return make()
     if (found := _loaded(path)) is not None:
         return found
     with _one_by_one(path.parent):
@@ -153,24 +157,35 @@ def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]
 
 @contextmanager
 def _one_by_one(folder: Path) -> Iterator[None]:
-    """Hold other processes off what is made for ``folder``, where locks can be had; makes the folder."""
+    """Hold other processes off what is made for ``folder``, which is timed, too; makes the folder. Goes without where locks cannot be had, and after a while, since
+    the process that holds it may have been stopped.
+    """
     with ExitStack() as held:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(held.enter_context(folder.with_suffix(".lock").open("ab")), fcntl.LOCK_EX)
+            lock = held.enter_context(folder.with_suffix(".lock").open("ab"))
+            until = time.monotonic() + _PATIENCE
+            while time.monotonic() < until:
+                with suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.1)
         yield
 
 
-def bf16_holds(fingerprint: str, device: str, tokenizer: Any, longest: int, logits: Callable[[bool], Callable[[list[Encoded]], Any]]) -> bool:
+def bf16_holds(fingerprint: str, device: Any, tokenizer: Any, longest: int, logits: Callable[[bool], Callable[[list[Encoded]], Any]]) -> bool:
     """Whether the checkpoint with this fingerprint ranks the demo's pairs in bfloat16 as in float32; ``logits`` gives what computes those of inputs, in bfloat16 or not. Found out once
-    for a checkpoint, a kind of device and a version of torch, and kept in the cache where that can be written: unlike int8's, the answer has no stopwatch in it.
+    for a checkpoint, a kind of device (a ``torch.device`` here) and a version of torch, and kept in the cache where that can be written: unlike int8's, the answer has no stopwatch in it.
     """
     import torch
 
-    name = f"{fingerprint[:24]}-{device}-{VERSION}-{torch.__version__}.json"
+    machine = hashlib.sha256(
+        f"{VERSION} {torch.__version__} {torch.cuda.get_device_name(device) if device.type == 'cuda' else _processor()}".encode()
+    ).hexdigest()
+    name = f"{fingerprint[:24]}-{device.type}-{machine[:12]}.json"
     with suppress(OSError, InputError, ValueError, TypeError):  # not there, or what a full disk left
         return holds(*json.loads((cache_folder() / "bf16" / name).read_text()))
-    inputs = _inputs(PairEncoder(tokenizer, min(longest, _LONG), max(1, min(64, longest // 4))), demo_pairs())
+    inputs = _inputs(_encoder(tokenizer, longest), demo_pairs())
     with torch.inference_mode():
         found = compared(*(_scores(logits(bf16), inputs) for bf16 in (True, False)))
     with suppress(OSError, InputError):
@@ -211,6 +226,10 @@ def demo_pairs() -> list[tuple[str, str]]:
         for step, place in enumerate((own[at % len(own)], (own[-1] + 1 + 37 * at) % len(passages))):
             pairs.append((query, passages[place][(3 * at + step + at // len(langs)) % len(langs)].text))
     return pairs
+
+
+def _encoder(tokenizer: Any, longest: int) -> PairEncoder:
+    return PairEncoder(tokenizer, min(longest, _LONG), max(1, min(64, longest // 4)))
 
 
 def _inputs(encoder: PairEncoder, pairs: "Sequence[tuple[str, str]]") -> list[Encoded]:

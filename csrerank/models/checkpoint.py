@@ -58,13 +58,14 @@ def directory_hash(directory: Path) -> str:
 
 
 def tokenizer_state(tokenizer: Any) -> bytes:
-    """What tells a tokenizer in memory from others: that of the tokenizers library whole; of one written in Python its class, vocabulary and files."""
+    """What tells a tokenizer in memory from others: that of the tokenizers library whole; of one written in Python its class, vocabulary, options and files."""
     if (fast := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         return str(fast.to_str()).encode()
     files = [Path(path) for name in tokenizer.vocab_files_names if isinstance(path := getattr(tokenizer, name, None), str)]
     found = [
         type(tokenizer).__name__,
         sorted(tokenizer.get_vocab().items()),
+        sorted((name, repr(value)) for name, value in tokenizer.init_kwargs.items() if not name.endswith("_file") and name != "name_or_path"),
         *(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()),
     ]
     return json.dumps(found).encode()

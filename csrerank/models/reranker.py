@@ -231,7 +231,7 @@ class Reranker:
             return lambda rows: self._padded_logits(rows, "bf16" if bf16 else "fp32")
 
         try:
-            holds = bf16_holds(self.fingerprint, self.device.type, self.tokenizer, position_limit(self.model, self.tokenizer), logits)
+            holds = bf16_holds(self.fingerprint, self.device, self.tokenizer, position_limit(self.model, self.tokenizer), logits)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

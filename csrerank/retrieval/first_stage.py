@@ -128,9 +128,9 @@ def _bm25(dataset: Any, dataset_id: str, k: int, analyzer: str | None, cache: Pa
 
 def bm25_index(dataset: Any, dataset_id: str, analyzer: str, cache: Path, quiet: bool) -> Path:
     """The Lucene index of a dataset's documents with this analyzer: built once and kept in ``cache``, named by what it was made from."""
+    from csrerank.collections.digests import documents_digest
     from csrerank.collections.texts import default_text
     from csrerank.retrieval import bm25
-    from csrerank.training.collection import documents_digest
 
     known = versions()
     # Pairs with the same documents share an index: ir_datasets names a document collection by its namespace. The count guards one that grew and is not read.

@@ -3,12 +3,13 @@
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from csrerank.codeswitch import Policy, switch
 from csrerank.codeswitch.tables import Lexicons
+from csrerank.collections.digests import digest, documents_digest
 from csrerank.errors import InputError
 from csrerank.training.translations import SIDES, Translations, translated
 
@@ -121,8 +122,8 @@ class Collection:
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of topics (id and text), judgements (topic and relevant documents) and documents (id and text), in the collection's order."""
-        topics = _digest(self.topics.items())
-        judgements = _digest((topic, *sorted(relevant)) for topic, relevant in self.relevant.items())
+        topics = digest(self.topics.items())
+        judgements = digest((topic, *sorted(relevant)) for topic, relevant in self.relevant.items())
         return {"topics": topics, "judgements": judgements, "documents": documents_digest(self.base)}
 
     def run(self, method: str, depth: int, cache: Path, encoder: Path | None, quiet: bool) -> Path:
@@ -137,7 +138,7 @@ class Collection:
             method,
             str(depth),
             documents_digest(self.base),
-            _digest(self.topics.items()),
+            digest(self.topics.items()),
             str(known.get("pyserini")),
             str(known.get("csrerank")),
         ]
@@ -154,31 +155,6 @@ def encoder_directory(encoder: Path | None, cache: Path) -> Path:
     if not (directory / "config.json").exists():
         raise InputError(f"{directory}: no bi-encoder there; make the default one with scripts/build_encoder, or give another directory with --encoder")
     return directory
-
-
-@cache
-def documents_digest(dataset_id: str) -> str:
-    """SHA-256 of a dataset's documents. Kept in this process: a matrix asks for each of its models."""
-    from csrerank.collections.catalogue import load
-    from csrerank.collections.texts import default_text
-
-    return _digest((document.doc_id, default_text(document, dataset_id)) for document in load(dataset_id).docs_iter())
-
-
-@cache
-def topics_digest(dataset_id: str) -> str:
-    """SHA-256 of a dataset's topics, kept likewise."""
-    from csrerank.collections.catalogue import load
-    from csrerank.collections.texts import default_text
-
-    return _digest((query.query_id, default_text(query, dataset_id)) for query in load(dataset_id).queries_iter())
-
-
-def _digest(records: Iterable[Iterable[str]]) -> str:
-    digest = hashlib.sha256()
-    for record in records:
-        digest.update(("\x1f".join(record) + "\x1e").encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
 
 
 def _relevant(dataset: Any, topics: Mapping[str, str]) -> dict[str, frozenset[str]]:

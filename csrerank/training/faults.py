@@ -38,8 +38,8 @@ def told(output: Path, settings: "Settings") -> Iterator[None]:
         if is_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM:
             raise TrainingError(
                 f"memory does not hold a step of --batch {settings.batch} topics, each with {1 + settings.negatives_per_topic} inputs of up to --max-length {settings.max_length} tokens",
-                f"lower one of these, and delete {output} or give another --output",
-                OTHERWISE,
+                f"the same command goes on where memory is free; else lower one of these, and delete {output} or give another --output",
+                f"the same command goes on where memory is free; else {OTHERWISE}",
             ) from error
         if any(part in str(error) for part in _UNWRITTEN):
             raise InputError(

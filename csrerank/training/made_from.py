@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csrerank.collections.texts import file_hash
 from csrerank.metadata import versions
 from csrerank.training.collection import Collection, encoder_directory
 
@@ -97,9 +98,4 @@ def _on_hub(name: str) -> tuple[str, str | None]:
 
 def file_hashes(paths: Mapping[str, Path | None]) -> dict[str, str]:
     """Name -> SHA-256 of its file, for the names that have one."""
-    found = {}
-    for name, path in paths.items():
-        if path:
-            with open(path, "rb") as file:
-                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {name: file_hash(path) for name, path in paths.items() if path}

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 _SETTINGS, _LOCK = "settings.json", ".csrerank-lock"
 
 
+# What trainings that were begun by an earlier version do not state.
+_NEW = ("runs of negatives",)
+
+
 class Training(NamedTuple):
     """A training that ended: ``made_from`` is what its weights depend on, ``happened`` what else is worth knowing, with ``started``, when this process began;
     ``licence`` is the one that the card names."""
@@ -43,7 +47,7 @@ def check_free(output: Path, asked: Mapping[str, Any]) -> None:
             before = json.loads(known.read_text(encoding="utf-8"))
         except ValueError:
             before = None
-        differs = [name for name in asked if not isinstance(before, dict) or before.get(name) != asked[name]]
+        differs = [name for name in asked if not isinstance(before, dict) or before.get(name, asked[name] if name in _NEW else None) != asked[name]]
         if differs:
             raise TrainingError(
                 f"{output}: an unfinished training with another {', '.join(differs)}",
