@@ -105,21 +105,21 @@ def rerank_command(run: str | None, output: str | None, model: str, device: str 
     from csrerank.models.settings import Settings, Windows
     from csrerank.request import Sources, rerank
 
-    if given["stride"] is not None and given["window"] is None:
-        raise InputError("--stride belongs to --window; give that too")
-    windows = Windows.checked(given["window"], given["stride"]) if given["window"] is not None else None
-    settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
-    sources = Sources(given["dataset"], given["topics"], given["docs"], given["index"], given["analyzer"], given["context"])
     remark = (lambda message: None) if quiet else say
-    if given["confidence"] is not None and given["cascade"] is None:
-        raise InputError("--confidence belongs to --cascade; give that too")
-    cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.95) if given["cascade"] is not None else None
     where = {name: given[name] for name in ("engine", "workers", "address", "threads")}
-    options = {"k": given["k"], "tag": given["tag"], "missing": given["missing"], "quiet": quiet, "cascade": cascade, "interpolate": given["interpolate"]}
     with Team(device) if given["engine"] == "accelerate" else nullcontext() as team:
-        if team is not None and not team.first:
+        if team is not None and not team.first:  # what is wrong with the options, too, is said by one
             team.serve()
             return
+        if given["stride"] is not None and given["window"] is None:
+            raise InputError("--stride belongs to --window; give that too")
+        windows = Windows.checked(given["window"], given["stride"]) if given["window"] is not None else None
+        settings = Settings(given["max_length"], given["query_tokens"], given["batch_tokens"], given["precision"], windows)
+        sources = Sources(given["dataset"], given["topics"], given["docs"], given["index"], given["analyzer"], given["context"])
+        if given["confidence"] is not None and given["cascade"] is None:
+            raise InputError("--confidence belongs to --cascade; give that too")
+        cascade = (given["cascade"], given["confidence"] if given["confidence"] is not None else 0.95) if given["cascade"] is not None else None
+        options = {"k": given["k"], "tag": given["tag"], "missing": given["missing"], "quiet": quiet, "cascade": cascade, "interpolate": given["interpolate"]}
         target, report = rerank(run, output, sources, model, settings, device=device, **where, team=team, say=remark, **options)
         remark(report.summary(target))
 

@@ -115,6 +115,13 @@ def test_bad_input_ends_all_of_them(run: Path, toy_model: Path, tmp_path: Path) 
     assert os.listdir(tmp_path) == ["wrong.trec"]
 
 
+@pytest.mark.slow
+def test_bad_options_are_told_once(run: Path, toy_model: Path, tmp_path: Path) -> None:
+    done = launched(run, toy_model, tmp_path, "--stride", "5")
+    assert done.returncode != 0 and done.stderr.count("--stride belongs to --window; give that too") == 1
+    assert os.listdir(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
