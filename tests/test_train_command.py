@@ -381,7 +381,7 @@ def test_memory_that_does_not_suffice_is_one_line(encoder: Path, tmp_path: Path,
         output = tmp_path / str(number)
         assert refused(capsys, *usual, "--base", encoder, "--output", output) == (
             "memory does not hold a step of --batch 8 topics, each with 5 inputs of up to --max-length 64 tokens; "
-            f"lower one of these, and delete {output} or give another --output"
+            f"the same command goes on where memory is free; else lower one of these, and delete {output} or give another --output"
         )
 
 
