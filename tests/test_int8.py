@@ -51,7 +51,7 @@ def test_a_product_is_that_of_the_rounded_numbers() -> None:
         product = int8.Coded(weight, bias, seen, apart)
         found = product(states)
         inner = torch.addcmul(product._shift, states, product._factor).clamp(0, 255).floor()
-        by_hand = ((inner - product._zero) * product._step) @ _weights(product, weight, seen, apart).T + bias
+        by_hand = ((inner - product.coding.zero) * product.coding.step) @ _weights(product, weight, seen, apart).T + bias
         if apart:
             by_hand += states[:, [5]] @ weight[:, [5]].T
         assert torch.allclose(found.float(), by_hand, rtol=1 / 128, atol=0.3)
@@ -69,6 +69,45 @@ def _weights(product: Any, weight: Any, seen: int8.Range, apart: int) -> Any:
         scaled[:, 5] = 0
     steps = scaled.abs().amax(1) / int8.largest_weight()
     return (scaled / steps[:, None]).round() * steps[:, None]
+
+
+def test_the_feed_forward_part_is_near_the_exact_one() -> None:
+    """With inner channels of very different sizes: GELU's few large ones are computed apart, and no other is cut off."""
+    import torch
+
+    generator = torch.Generator().manual_seed(4)
+    states = torch.randn(128, 32, generator=generator)
+    weight, bias = torch.randn(48, 32, generator=generator) / 6, torch.randn(48, generator=generator) / 3
+    weight[[3, 40]] *= 40
+    back, last = torch.randn(32, 48, generator=generator), torch.randn(32, generator=generator)
+    middle = torch.nn.functional.gelu(states @ weight.T + bias)
+    exact = middle @ back.T + last
+    feed = int8.CodedFeed((weight, bias), (back, last), (int8.Range(states.amin(0), states.amax(0)), int8.Range(middle.amin(0), middle.amax(0))))
+    found = feed(states)
+    assert found.dtype == torch.float32 and (found - exact).std() < 0.02 * exact.std()
+    small = [at for at in range(48) if at not in (3, 40)]
+    assert (found - exact).std() < 0.1 * (middle[:, small] @ back[:, small].T).std()  # not by the large ones alone
+    narrow = int8.CodedFeed(
+        (weight[:2], bias[:2]), (back[:, :2], last), (int8.Range(states.amin(0), states.amax(0)), int8.Range(middle.amin(0)[:2], middle.amax(0)[:2]))
+    )
+    assert torch.allclose(narrow(states), middle[:, :2] @ back[:, :2].T + last, atol=0.05)  # all apart
+
+
+@pytest.mark.parametrize("activation", ["gelu", "relu", "gelu_new"])
+def test_integers_serve_other_activations_too(activation: str) -> None:
+    import torch
+    from transformers.activations import ACT2FN
+
+    generator = torch.Generator().manual_seed(6)
+    states = torch.randn(64, 32, generator=generator)
+    inner, outer = ((torch.randn(*size, generator=generator) / 5, torch.zeros(size[0])) for size in ((64, 32), (32, 64)))
+    function = ACT2FN[activation]
+    middle = function(states @ inner[0].T)
+    exact = middle @ outer[0].T
+    integers = int8.Integers({"0.inner": int8.Range(states.amin(0), states.amax(0)), "0.outer": int8.Range(middle.amin(0), middle.amax(0))})
+    feed = integers.feed("0", inner, function, outer)
+    assert isinstance(feed, int8.CodedFeed) == (activation == "gelu")
+    assert (feed(states).float() - exact).std() < 0.03 * exact.std()
 
 
 def test_no_sum_is_cut_off() -> None:

@@ -15,13 +15,13 @@ from csrerank.cache import cache_folder
 from csrerank.errors import InputError
 from csrerank.files import atomic
 from csrerank.models.batching import Encoded, PairEncoder, batches
-from csrerank.models.engine import Engine, Linear, Product
-from csrerank.models.int8 import Range, largest_weight, maker
+from csrerank.models.engine import Engine, Linear, Maker, Product
+from csrerank.models.int8 import Integers, Range, largest_weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = 4  # of what is computed here, in engine.py and in int8.py: what was found out by another version is found out anew
+VERSION = 5  # of what is computed here, in engine.py and in int8.py: what was found out by another version is found out anew
 TOLERANCE = 0.2
 AGREEMENT = 0.95
 GAIN = 1.3
@@ -77,6 +77,27 @@ class Calibration:
             return cls(ranges, *(float(file.metadata()[name]) for name in ("error", "agreement", "gain")))
 
 
+class _Watching(Maker):
+    """Products in float32 that keep in ``ranges`` what their inputs were."""
+
+    def __init__(self, ranges: dict[str, Range]) -> None:
+        self._ranges = ranges
+
+    def product(self, name: str, weight: Any, bias: Any) -> Product:
+        import torch
+
+        product = Linear(weight, bias)
+
+        def compute(states: Any) -> Any:
+            low, high = torch.aminmax(states, dim=0)
+            if name in self._ranges:
+                low, high = torch.minimum(low, self._ranges[name].low), torch.maximum(high, self._ranges[name].high)
+            self._ranges[name] = Range(low.clone(), high.clone())
+            return product(states)
+
+        return compute
+
+
 def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool) -> Calibration:
     """Ranges on half of the demo's topics, each with a passage that answers it and one that does not, in changing languages, and on inputs as long as the model takes (at
     most 512 tokens); the error on the other half. ``bf16`` is the arithmetic that integers would stand in for; else it is float32.
@@ -89,22 +110,10 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
     seen += _inputs(encoder, [(query, " ".join([passage] * 20)) for query, passage in pairs[:: len(pairs) // _LONG_PAIRS]])
     ranges: dict[str, Range] = {}
 
-    def watched(name: str, weight: Any, bias: Any) -> Product:
-        product = Linear(weight, bias)
-
-        def compute(states: Any) -> Any:
-            low, high = torch.aminmax(states, dim=0)
-            if name in ranges:
-                low, high = torch.minimum(low, ranges[name].low), torch.maximum(high, ranges[name].high)
-            ranges[name] = Range(low.clone(), high.clone())
-            return product(states)
-
-        return compute
-
     with torch.inference_mode():
-        _scores(Engine(model, False, types, watched).logits, seen)
+        _scores(Engine(model, False, types, _Watching(ranges)).logits, seen)
         exact = _scores(Engine(model, False, types).logits, tried)
-        engines = Engine(model, bf16, types), Engine(model, bf16, types, maker(ranges))
+        engines = Engine(model, bf16, types), Engine(model, bf16, types, Integers(ranges))
         error, agreement = compared(_scores(engines[1].logits, tried), exact)
         times: list[list[float]] = [[], []]
         for _ in range(_ROUNDS):

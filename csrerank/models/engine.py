@@ -18,7 +18,6 @@ from csrerank.models.precision import cpu_has_bf16
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt
 Product = Callable[[Any], Any]
-Made = Callable[[str, Any, Any], Product]
 
 
 class Linear:
@@ -46,21 +45,35 @@ class Linear:
         return torch.nn.functional.linear(states.to(self.dtype), self.weight, self.bias)
 
 
+class Maker:
+    """Makes the products of an engine's layers: in one ``kind``, torch.float32 or torch.bfloat16."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def product(self, name: str, weight: Any, bias: Any) -> Product:
+        """The product for a name (``3.joint``: of layer 3) with weights [out, in] and bias [out], both float32."""
+        return Linear(weight.to(self._kind), bias.to(self._kind))
+
+    def feed(self, name: str, inner: tuple[Any, Any], activation: Any, outer: tuple[Any, Any]) -> Product:
+        """The feed-forward part of the layer with this name (``3``): two products, by weights and bias each, and a function between them."""
+        first, second = self.product(f"{name}.inner", *inner), self.product(f"{name}.outer", *outer)
+        return lambda states: second(activation(first(states)))
+
+
 class Layer(NamedTuple):
-    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]."""
+    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]; ``feed`` is the feed-forward part."""
 
     joint: Product
     attention: Product
     attention_norm: Any
-    inner: Product
-    activation: Any
-    outer: Product
+    feed: Product
     norm: Any
 
     def after(self, mixed: Any, states: Any) -> Any:
         """What follows attention: [tokens, hidden] from its output and the layer's input."""
         states = self.attention_norm(self.attention(mixed) + states)
-        return self.norm(self.outer(self.activation(self.inner(states))) + states)
+        return self.norm(self.feed(states) + states)
 
 
 @cache
@@ -95,11 +108,10 @@ class Engine:
 
     :param bf16: products in bf16; sums, norms and the head stay in fp32, as under autocast.
     :param types: whether the passage's tokens are of type 1, as the tokenizer has it; else all are of type 0.
-    :param made: gives the product for a name (``3.inner``: of layer 3), weights [out, in] and bias [out], both float32; by default a ``Linear``. The layer that
-        averages, and the last one where it is not that, keep the default.
+    :param maker: makes the products, by default those in bf16 or fp32. The layer that averages, and the last one where it is not that, keep the default.
     """
 
-    def __init__(self, model: Any, bf16: bool, types: bool, made: Made | None = None) -> None:
+    def __init__(self, model: Any, bf16: bool, types: bool, maker: Maker | None = None) -> None:
         import torch
 
         base = model.base_model
@@ -110,33 +122,27 @@ class Engine:
         if self._device.type == "cpu":
             keep_memory()
         self._types, self._weights = types, state_of(model)
-        kind = torch.bfloat16 if bf16 else torch.float32
-
-        def plain(name: str, weight: Any, bias: Any) -> Product:
-            return Linear(weight.to(kind), bias.to(kind))
-
+        plain = Maker(torch.bfloat16 if bf16 else torch.float32)
         stack = list(base.encoder.layer)
         self._pools = _averages(stack[-1])
         with torch.no_grad():
-            self._layers = [self._layer(at, layer, made or plain) for at, layer in enumerate(stack[:-1])]
+            self._layers = [self._layer(at, layer, maker or plain) for at, layer in enumerate(stack[:-1])]
             self._last = self._layer(len(stack) - 1, stack[-1], plain)
             own = stack[-1].attention.self
-            self._query = plain("query", own.query.weight, own.query.bias)
-            self._others = plain("others", torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias]))
+            self._query = plain.product("query", own.query.weight, own.query.bias)
+            self._others = plain.product("others", torch.cat([own.key.weight, own.value.weight]), torch.cat([own.key.bias, own.value.bias]))
             self._value = Linear(own.value.weight, own.value.bias)
 
-    def _layer(self, at: int, layer: Any, made: Made) -> Layer:
+    def _layer(self, at: int, layer: Any, maker: Maker) -> Layer:
         import torch
 
         query, key, value, attention, inner, outer = products(layer)
         weight, bias = (torch.cat([getattr(part, name) for part in (query, key, value)]) for name in ("weight", "bias"))
         return Layer(
-            made(f"{at}.joint", weight, bias),
-            made(f"{at}.attention", attention.weight, attention.bias),
+            maker.product(f"{at}.joint", weight, bias),
+            maker.product(f"{at}.attention", attention.weight, attention.bias),
             layer.attention.output.LayerNorm,
-            made(f"{at}.inner", inner.weight, inner.bias),
-            layer.intermediate.intermediate_act_fn,
-            made(f"{at}.outer", outer.weight, outer.bias),
+            maker.feed(f"{at}", (inner.weight, inner.bias), layer.intermediate.intermediate_act_fn, (outer.weight, outer.bias)),
             layer.output.LayerNorm,
         )
 

@@ -57,7 +57,7 @@ class Runs:
         mixed = torch.empty(len(joint), joint.shape[1] // 3, dtype=joint.dtype)
         for run in self._runs:
             query, key, value = _parted(run.of(joint), 3, heads)
-            run.of(mixed)[:] = _joined(_attended(query, key, value))
+            run.of(mixed).unflatten(2, (heads, -1))[:] = _attended(query, key, value).transpose(1, 2)
         mixed[self._tokens :] = mixed[self._tokens - 1]
         return mixed
 
@@ -168,7 +168,8 @@ def laid_out(inputs: Sequence[Encoded], padding: int | None, types: bool, device
 
 def _parted(states: Any, parts: int, heads: int) -> tuple[Any, ...]:
     """What stands side by side, [inputs, tokens, parts x hidden], each as [inputs, heads, tokens, size]."""
-    return tuple(states.view(*states.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4))
+    apart = states.view(*states.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4)
+    return tuple(apart.contiguous() if _by_products(states, states.shape[1]) else apart)  # a product would copy each
 
 
 def _joined(states: Any) -> Any:
@@ -180,8 +181,15 @@ def _attended(query: Any, key: Any, value: Any) -> Any:
     """Attention over whole inputs on a CPU, each [inputs, heads, tokens, size]."""
     import torch
 
-    if key.dtype == torch.float32 or key.shape[2] > _SHORT:
+    if not _by_products(key, key.shape[2]):
         return torch.nn.functional.scaled_dot_product_attention(query, key, value)
     # In float32 the softmax takes half of the time, because rows of bfloat16 that do not fill a register are read one number at a time.
     scores = torch.matmul(query, key.transpose(2, 3)).float().mul_(query.shape[3] ** -0.5)
     return torch.matmul(torch.softmax(scores, -1).to(value.dtype), value)
+
+
+def _by_products(states: Any, length: int) -> bool:
+    """Whether attention over so many tokens is two products and a softmax."""
+    import torch
+
+    return states.device.type == "cpu" and states.dtype != torch.float32 and length <= _SHORT

@@ -210,8 +210,8 @@ class Reranker:
         if not all(engine.is_current() for engine in self._engines.values()):
             self._engines.clear()
         if precision not in self._engines:
-            made = int8.maker(self._calibrated().ranges) if precision == "int8" else None
-            self._engines[precision] = Engine(self.model, self.settings.exact == "bf16", self.encoder.uses_types, made)
+            maker = int8.Integers(self._calibrated().ranges) if precision == "int8" else None
+            self._engines[precision] = Engine(self.model, self.settings.exact == "bf16", self.encoder.uses_types, maker)
         return self._engines[precision]
 
     @property
