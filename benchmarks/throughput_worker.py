@@ -1,6 +1,6 @@
 """One re-ranker for rerank_throughput.py, in a process and an environment of its own: ``python throughput_worker.py SYSTEM MODEL THREADS DEVICE``.
 
-Reads requests as lines of JSON and answers each with one: ``{"pairs": [[query, [passages]]...], "batch": N}`` is scored, and ``seconds``, ``scores`` and more come back.
+Says ``{"ready": true}`` once the model is loaded. Reads requests as lines of JSON and answers each with one: ``{"pairs": [[query, [passages]]...], "batch": N}`` is scored, and ``seconds``, ``scores`` and more come back.
 """
 
 import json
@@ -109,6 +109,7 @@ def main() -> None:
         score = rerankers(model, device, spent)
     else:
         score = crossencoder(model, kind, threads, device, spent)
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         spent[0] = 0.0

@@ -7,6 +7,7 @@ computed for an input, but for the order in which sums are rounded.
 
 import ctypes
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from csrerank.models.precision import cpu_has_bf16
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt
-Product = Callable[[Any], Any]
+Product = Callable[[Any], Any]  # or several, with what stands between them
 
 
 class Linear:
@@ -45,35 +46,45 @@ class Linear:
         return torch.nn.functional.linear(states.to(self.dtype), self.weight, self.bias)
 
 
-class Maker:
-    """Makes the products of an engine's layers: in one ``kind``, torch.float32 or torch.bfloat16."""
+class Maker(ABC):
+    """Makes what an engine's layers multiply by."""
+
+    @abstractmethod
+    def product(self, name: str, weight: Any, bias: Any) -> Product:
+        """The product for a name (``3.joint``: of layer 3) with weights, float32 [out, in], and bias, float32 [out]: states [tokens, in] to [tokens, out]."""
+
+    def feed_forward(self, name: str, inner: tuple[Any, Any], activation: Any, outer: tuple[Any, Any]) -> Product:
+        """The feed-forward part of the layer with this name (``3``), states [tokens, hidden] to [tokens, hidden]: weights and bias of two products, float32 [inner, hidden] and
+        [inner], and [hidden, inner] and [hidden], and a function between them.
+        """
+        first, second = self.product(f"{name}.inner", *inner), self.product(f"{name}.outer", *outer)
+        return lambda states: second(activation(first(states)))
+
+
+class Plain(Maker):
+    """Products in one kind of number: torch.float32 or torch.bfloat16."""
 
     def __init__(self, kind: Any) -> None:
         self._kind = kind
 
     def product(self, name: str, weight: Any, bias: Any) -> Product:
-        """The product for a name (``3.joint``: of layer 3) with weights [out, in] and bias [out], both float32."""
+        """As :meth:`Maker.product`."""
         return Linear(weight.to(self._kind), bias.to(self._kind))
-
-    def feed(self, name: str, inner: tuple[Any, Any], activation: Any, outer: tuple[Any, Any]) -> Product:
-        """The feed-forward part of the layer with this name (``3``): two products, by weights and bias each, and a function between them."""
-        first, second = self.product(f"{name}.inner", *inner), self.product(f"{name}.outer", *outer)
-        return lambda states: second(activation(first(states)))
 
 
 class Layer(NamedTuple):
-    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]; ``feed`` is the feed-forward part."""
+    """A layer's parts. ``joint`` gives queries, keys and values side by side, [tokens, 3 hidden]."""
 
     joint: Product
     attention: Product
     attention_norm: Any
-    feed: Product
+    feed_forward: Product
     norm: Any
 
     def after(self, mixed: Any, states: Any) -> Any:
         """What follows attention: [tokens, hidden] from its output and the layer's input."""
         states = self.attention_norm(self.attention(mixed) + states)
-        return self.norm(self.feed(states) + states)
+        return self.norm(self.feed_forward(states) + states)
 
 
 @cache
@@ -122,7 +133,7 @@ class Engine:
         if self._device.type == "cpu":
             keep_memory()
         self._types, self._weights = types, state_of(model)
-        plain = Maker(torch.bfloat16 if bf16 else torch.float32)
+        plain = Plain(torch.bfloat16 if bf16 else torch.float32)
         stack = list(base.encoder.layer)
         self._pools = _averages(stack[-1])
         with torch.no_grad():
@@ -142,7 +153,7 @@ class Engine:
             maker.product(f"{at}.joint", weight, bias),
             maker.product(f"{at}.attention", attention.weight, attention.bias),
             layer.attention.output.LayerNorm,
-            maker.feed(f"{at}", (inner.weight, inner.bias), layer.intermediate.intermediate_act_fn, (outer.weight, outer.bias)),
+            maker.feed_forward(f"{at}", (inner.weight, inner.bias), layer.intermediate.intermediate_act_fn, (outer.weight, outer.bias)),
             layer.output.LayerNorm,
         )
 

@@ -3,8 +3,9 @@
 Some channels of a transformer's states are many times larger than others, and one step for all would leave the small ones no bits. As in SmoothQuant (Xiao et al.
 2023) each channel is divided by a scale of its own and its weights are multiplied by it; that costs nothing, since a state is multiplied on its way to u8 anyhow.
 What the activation function lets through is so uneven that its few largest channels are kept apart, as LLM.int8 does (Dettmers et al. 2022), and multiplied in
-float32. GELU is computed inside the product before it, which puts out u8 codes as the next one takes them: its many channels are never written as floating point.
-Sums are exact (s32); what is lost is lost in rounding states and weights.
+float32. GELU is computed inside the product before it, which puts out u8 codes as the next one takes them, so that its many channels are never written as floating
+point; they have one step for all, since that product knows no other, and those apart are what would make it large. Sums are exact (s32); what is lost is lost in rounding
+states and weights.
 """
 
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class Coding(NamedTuple):
 class Weights:
     """Weights [out, in] as s8 with a step for each output, laid out for the kernel.
 
-    :param weight: in units of what it is multiplied by: float32 [out, in].
+    :param weight: for inputs in units of ``(code - zero) * step``: float32 [out, in].
     :param bias: float32 [out].
     """
 
@@ -51,20 +52,20 @@ class Weights:
         self._zeros, self._bias = torch.zeros(len(bias), dtype=torch.int64), bias
 
     def times(self, codes: Any, coding: Coding, kind: Any) -> Any:
-        """The product with u8 codes [tokens, in], as numbers of a ``kind``: [tokens, out]."""
+        """The product with codes, uint8 [tokens, in], as numbers of a ``kind``: [tokens, out]."""
         return self._product(codes, coding, Coding(1.0, 0), kind, "none", "")
 
     def gelu(self, codes: Any, coding: Coding, wanted: Coding) -> Any:
-        """GELU (by the error function) of the product, in u8 codes: [tokens, out]."""
+        """GELU (by the error function) of the product with codes, uint8 [tokens, in], in the ``wanted`` ones, whose ends stand for what lies beyond: uint8 [tokens, out]."""
         import torch
 
         return self._product(codes, coding, wanted, torch.uint8, "gelu", "none")
 
-    def _product(self, codes: Any, coding: Coding, wanted: Coding, kind: Any, then: str, how: str) -> Any:
+    def _product(self, codes: Any, coding: Coding, wanted: Coding, kind: Any, after: str, algorithm: str) -> Any:
         import torch
 
         product = torch.ops.onednn.qlinear_pointwise
-        return product(codes, *coding, self._packed, self._steps, self._zeros, self._bias, *wanted, kind, then, [], how)
+        return product(codes, *coding, self._packed, self._steps, self._zeros, self._bias, *wanted, kind, after, [], algorithm)
 
 
 class Coded:
@@ -103,7 +104,7 @@ class Coded:
         return torch.addcmul(self._shift, exact, self._factor).clamp_(0, _STEPS).to(torch.int16).to(torch.uint8)
 
 
-class CodedFeed:
+class CodedFeedForward:
     """The feed-forward part with GELU inside: states [tokens, hidden] to float32 [tokens, hidden]. What GELU gives for the ``APART`` largest of the inner channels is computed
     in float32.
 
@@ -130,6 +131,7 @@ class CodedFeed:
 
 
 def _top(seen: Range) -> Any:
+    """The largest size of each channel's states, not quite 0: float32 [channels]."""
     import torch
 
     return torch.maximum(seen.low.abs(), seen.high.abs()).clamp_min(1e-5)
@@ -143,22 +145,22 @@ def _coding(low: Any, high: Any) -> Coding:
 
 
 class Integers(Maker):
-    """Products in integers, from the ranges of their inputs by name."""
+    """Products in integers, from the ranges of their inputs by name (``3.joint``, ``3.attention``, ``3.inner``, ``3.outer``)."""
 
     def __init__(self, ranges: dict[str, Range]) -> None:
         self._ranges = ranges
 
     def product(self, name: str, weight: Any, bias: Any) -> Product:
         """As :meth:`Maker.product`."""
-        return Coded(weight, bias, self._ranges[name], APART if name.endswith(".outer") else 0)
+        return Coded(weight, bias, self._ranges[name], min(APART, weight.shape[1]) if name.endswith(".outer") else 0)
 
-    def feed(self, name: str, inner: tuple[Any, Any], activation: Any, outer: tuple[Any, Any]) -> Product:
-        """As :meth:`Maker.feed`."""
+    def feed_forward(self, name: str, inner: tuple[Any, Any], activation: Any, outer: tuple[Any, Any]) -> Product:
+        """As :meth:`Maker.feed_forward`; torch's GELU by the error function is computed inside, any other function between two products."""
         import torch
 
         if getattr(activation, "act", activation) is not torch.nn.functional.gelu:  # transformers' module has it as ``act``
-            return super().feed(name, inner, activation, outer)
-        return CodedFeed(inner, outer, (self._ranges[f"{name}.inner"], self._ranges[f"{name}.outer"]))
+            return super().feed_forward(name, inner, activation, outer)
+        return CodedFeedForward(inner, outer, (self._ranges[f"{name}.inner"], self._ranges[f"{name}.outer"]))
 
 
 def supported() -> bool:

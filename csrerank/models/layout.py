@@ -56,8 +56,9 @@ class Runs:
 
         mixed = torch.empty(len(joint), joint.shape[1] // 3, dtype=joint.dtype)
         for run in self._runs:
-            query, key, value = _parted(run.of(joint), 3, heads)
-            run.of(mixed).unflatten(2, (heads, -1))[:] = _attended(query, key, value).transpose(1, 2)
+            products = _by_products(joint, run.length)
+            query, key, value = _parted(run.of(joint), 3, heads, products)
+            run.of(mixed).unflatten(2, (heads, -1))[:] = _attended(query, key, value, products).transpose(1, 2)
         mixed[self._tokens :] = mixed[self._tokens - 1]
         return mixed
 
@@ -67,8 +68,9 @@ class Runs:
 
         mixed, at = [], 0
         for run in self._runs:
-            (own,), (key, value) = _parted(query[at : at + run.inputs, None], 1, heads), _parted(run.of(others), 2, heads)
-            mixed.append(_joined(_attended(own, key, value))[:, 0])
+            products = _by_products(others, run.length)
+            (own,), (key, value) = _parted(query[at : at + run.inputs, None], 1, heads, products), _parted(run.of(others), 2, heads, products)
+            mixed.append(_joined(_attended(own, key, value, products))[:, 0])
             at += run.inputs
         return torch.cat(mixed)
 
@@ -166,10 +168,10 @@ def laid_out(inputs: Sequence[Encoded], padding: int | None, types: bool, device
     return Tokens(*tokens), Padded(first, counts, taken, back, longest, bool((lengths == longest).all()))
 
 
-def _parted(states: Any, parts: int, heads: int) -> tuple[Any, ...]:
-    """What stands side by side, [inputs, tokens, parts x hidden], each as [inputs, heads, tokens, size]."""
-    apart = states.view(*states.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4)
-    return tuple(apart.contiguous() if _by_products(states, states.shape[1]) else apart)  # a product would copy each
+def _parted(states: Any, parts: int, heads: int, copied: bool = False) -> tuple[Any, ...]:
+    """What stands side by side, [inputs, tokens, parts x hidden], each as [inputs, heads, tokens, size]: views, or ``copied`` at once, where a product would copy each."""
+    each = states.view(*states.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4)
+    return tuple(each.contiguous() if copied else each)
 
 
 def _joined(states: Any) -> Any:
@@ -177,11 +179,11 @@ def _joined(states: Any) -> Any:
     return states.transpose(1, 2).flatten(2)
 
 
-def _attended(query: Any, key: Any, value: Any) -> Any:
-    """Attention over whole inputs on a CPU, each [inputs, heads, tokens, size]."""
+def _attended(query: Any, key: Any, value: Any, products: bool) -> Any:
+    """Attention over whole inputs on a CPU, each [inputs, heads, tokens, size]; by two ``products`` and a softmax, or by the fused kernel."""
     import torch
 
-    if not _by_products(key, key.shape[2]):
+    if not products:
         return torch.nn.functional.scaled_dot_product_attention(query, key, value)
     # In float32 the softmax takes half of the time, because rows of bfloat16 that do not fill a register are read one number at a time.
     scores = torch.matmul(query, key.transpose(2, 3)).float().mul_(query.shape[3] ** -0.5)
@@ -189,7 +191,7 @@ def _attended(query: Any, key: Any, value: Any) -> Any:
 
 
 def _by_products(states: Any, length: int) -> bool:
-    """Whether attention over so many tokens is two products and a softmax."""
+    """Whether on a CPU attention over so many tokens is two products and a softmax."""
     import torch
 
-    return states.device.type == "cpu" and states.dtype != torch.float32 and length <= _SHORT
+    return bool(states.dtype != torch.float32 and length <= _SHORT)
