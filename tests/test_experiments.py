@@ -737,6 +737,7 @@ def test_the_command_refuses_what_it_cannot_do_and_lists_cells(cli: Cli, tmp_pat
         (["--systems", "ml-cs,ml-cs@.5"], "p = .5 is ml-cs itself"),
         (["--seeds", "a"], "whole numbers"),
         (["--seeds", "1,4294967296"], "give 0 to 4294967295"),
+        (["--seeds", "1", "--systems", "model:default"], "--seeds 1: --systems names checkpoints alone, which are not trained here; leave it out"),
         (["--first-stage", "bm25"], "known are dense, oracle"),
         (["--collection", "mmarco"], "mMARCO has its own candidates"),
         (["--systems", ","], "--systems is empty"),

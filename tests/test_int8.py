@@ -93,7 +93,7 @@ def test_the_feed_forward_part_is_that_of_the_rounded_numbers(beyond: float) -> 
     small = [at for at in range(48) if at not in large]
     expected = (by_hand / feed._coding.step + feed._coding.zero).round().clamp(0, 255)
     assert (codes[:, small].float() - expected[:, small]).abs().max() <= 1  # GELU's own last bits
-    assert (codes[:, small] == 255).any() == (beyond > 1)
+    assert ((codes[:, small] == 255).float().mean() > 0.005) == (beyond > 1)
     kept = back.clone()
     kept[:, large] = 0
     steps = kept.abs().amax(1, keepdim=True) / int8.largest_weight()

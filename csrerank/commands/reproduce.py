@@ -17,7 +17,7 @@ from csrerank.experiments.tracks import COLLECTIONS
     show_default=True,
     help="Rows: zero-shot, fine-tuning, bl-cs, ml-cs, wiki-cs, zero-shot+tt, ml-cs+tt; bl-cs/PAIR, ml-cs@P, bl-cs/PAIR@P; model:DIR for a checkpoint.",
 )
-@click.option("--seeds", default="1", show_default=True, help="Of the trainings, with commas between them.")
+@click.option("--seeds", show_default="1", help="Of the trainings, with commas between them.")
 @click.option("--tracks", help="Columns, with commas between them.  [default: a few at --scale small, all at full]")
 @click.option("--first-stage", default="dense", show_default=True, help="Candidates: dense, oracle, or both with a comma between them.")
 @click.option(
@@ -38,7 +38,7 @@ from csrerank.experiments.tracks import COLLECTIONS
 @click.option("--tables", "only_tables", is_flag=True, help="Print the tables of the cells that are there; train and rank nothing.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")
 def reproduce_command(
-    collection: str, systems: str, seeds: str, tracks: str | None, first_stage: str, scale: str, base: Path | None, encoder: Path | None, output: Path, work: Path, device: str | None,
+    collection: str, systems: str, seeds: str | None, tracks: str | None, first_stage: str, scale: str, base: Path | None, encoder: Path | None, output: Path, work: Path, device: str | None,
     translations: Path | None, cards: bool, dry_run: bool, only_tables: bool, quiet: bool,
 ) -> None:  # fmt: skip
     """Train, re-rank, score and test, and print the paper's tables.
@@ -52,9 +52,13 @@ def reproduce_command(
     """
     from csrerank.cache import cache_folder
     from csrerank.experiments import reproduce as job
+    from csrerank.experiments.systems import are_trained
 
+    rows = job.names(systems, "--systems")
+    if seeds is not None and not are_trained(rows):
+        raise InputError(f"--seeds {seeds}: --systems names checkpoints alone, which are not trained here; leave it out")
     matrix = job.Matrix(
-        collection, job.names(systems, "--systems"), job.seeds(seeds), job.names(tracks, "--tracks") if tracks is not None else None,
+        collection, rows, job.seeds("1" if seeds is None else seeds), job.names(tracks, "--tracks") if tracks is not None else None,
         job.names(first_stage, "--first-stage"), scale, base or cache_folder() / "encoder", device, translations,
         encoder or cache_folder() / "encoder",
     )  # fmt: skip

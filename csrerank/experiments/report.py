@@ -9,6 +9,7 @@ from csrerank.experiments.candidates import LISTED, depth, qrels_of
 from csrerank.experiments.layout import KEPT, MEASURE, Cell, Layout, read_scores, scores_of
 from csrerank.experiments.overlap import overlap_kinds
 from csrerank.experiments.scale import SCALES, Scale
+from csrerank.experiments.systems import are_trained
 from csrerank.experiments.tracks import Track
 from csrerank.metadata import sidecar
 from csrerank.trec import read_run
@@ -24,6 +25,7 @@ def report(names: Sequence[str], seeds: Sequence[int], stages: Sequence[str], pl
     """
     scale = SCALES[layout.scale]
     clusters = {track.name: _clusters(track, scale) for track in chosen}
+    of_seeds = f", seeds {', '.join(map(str, seeds))}" if are_trained(names) else ""
     lines: list[str] = []
     for stage in stages:
         cells = [cell for cell in planned if cell.stage == stage]
@@ -31,7 +33,7 @@ def report(names: Sequence[str], seeds: Sequence[int], stages: Sequence[str], pl
         lines += [
             f"### Candidates: {_LIST if layout.collection in LISTED else _STAGES[stage]}",
             "",
-            f"{MEASURE} x 100, {scale.topics or 'all'} topics, {depth(layout, scale)} candidates, seeds {', '.join(map(str, seeds))}.",
+            f"{MEASURE} x 100, {scale.topics or 'all'} topics, {depth(layout, scale)} candidates{of_seeds}.",
             "",
         ]
         rows = names if layout.collection in LISTED else [tables.FIRST_STAGE, *names]  # a list has no order to score

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,11 @@ from csrerank.errors import InputError
 from csrerank.experiments.tracks import Track
 
 CHECKPOINT = "model:"
+
+
+def are_trained(names: Iterable[str]) -> bool:
+    """Whether any of the systems with these names is trained here."""
+    return not all(name.startswith(CHECKPOINT) for name in names)
 
 
 class System(NamedTuple):
