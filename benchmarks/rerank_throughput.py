@@ -343,12 +343,11 @@ def row(system: str, rounds: Sequence[dict[str, Any]], measured: dict[str, list[
     """What is said of a system; differences are from CrossEncoder in fp32, where that was run."""
     precision = str(rounds[0].get("precision", system.partition(":")[2]))
     alone = rounds[0]["k"] <= FEW  # then mixed computes no integers
-    exact_one = "bf16" if "bf16" in rounds[0]["rates"] else "fp32"
-    arithmetic = {"mixed": exact_one if alone else "int8", "onnx": "fp32", "onnx-int8": "int8", "fp16": "bf16"}.get(precision, precision)
+    arithmetic = {"mixed": "fp32" if alone else "int8", "onnx": "fp32", "onnx-int8": "int8", "fp16": "bf16"}.get(precision, precision)
 
     def least(one: dict[str, Any]) -> float:
-        """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in bf16 (or fp32) too."""
-        again = REFINED / one["k"] * one["operations"] / one["rates"][exact_one] if precision == "mixed" and not alone else 0.0
+        """Seconds that the products would take at the machine's rate; mixed computes a part of the pairs in fp32 too."""
+        again = REFINED / one["k"] * one["operations"] / one["rates"]["fp32"] if precision == "mixed" and not alone else 0.0
         return one["operations"] / one["rates"][arithmetic] + again
 
     exact, integers = measured.get("crossencoder:fp32", []), measured.get("crossencoder:onnx-int8", [])

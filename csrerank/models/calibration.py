@@ -17,18 +17,21 @@ from csrerank.files import atomic
 from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.engine import Engine, Linear, Maker, Product
 from csrerank.models.int8 import Integers, Range, largest_weight
+from csrerank.models.precision import REFINED, cpu_has_bf16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-VERSION = 5  # of what is computed here, in engine.py, layout.py and int8.py: what was found out by another version is found out anew
+VERSION = 6  # of what is computed here, in engine.py, layout.py and int8.py: what was found out by another version is found out anew
 TOLERANCE = 0.2
 AGREEMENT = 0.95
-GAIN = 1.2  # with 12 of 100 candidates scored again, the whole is then a twentieth faster
+FASTER = 1.05  # times as fast as fp32 ``mixed`` has to be, to be worth what it changes; beside bf16, which changes more among the best, it need not be
+_CANDIDATES = 100  # of a topic, at which that is asked
 _BUDGET = 2048
 _LONG = 512
 _LONG_PAIRS = 4
 _ROUNDS = 5
+_FOUND = ("error", "agreement", "gain", "bf16_gain")
 _PATIENCE = 120.0  # seconds; to find all this out takes a tenth of it
 
 
@@ -36,19 +39,20 @@ class Calibration:
     """Ranges by product name.
 
     ``error`` is the root mean square of int8's difference from exact scores, but for a constant, over the spread of these; ``agreement`` the share of all twos of inputs
-    that it ranks as they do; ``gain`` how many times faster than bfloat16, or float32 where the processor lacks that, it scores here.
+    that it ranks as they do; ``gain`` how many times faster than float32 it scores here, ``bf16_gain`` how many times bfloat16 does (1 where the processor lacks that).
     """
 
-    def __init__(self, ranges: dict[str, Range], error: float, agreement: float, gain: float) -> None:
-        self.ranges, self.error, self.agreement, self.gain, self.kept = ranges, error, agreement, gain, False
+    def __init__(self, ranges: dict[str, Range], error: float, agreement: float, gain: float, bf16_gain: float) -> None:
+        self.ranges, self.error, self.agreement, self.gain, self.bf16_gain, self.kept = ranges, error, agreement, gain, bf16_gain, False
 
-    @property
-    def pays(self) -> bool:
-        """Whether int8 ranks passages as the exact products do, and is enough faster for the best to be scored again.
+    def pays(self, precision: str) -> bool:
+        """Whether int8 ranks passages as the exact products do, and is so fast that with the best scored again in float32 it is faster than ``precision``: than fp32 by a twentieth,
+        than bf16 as it comes.
 
         Never where the answer, which a stopwatch gives, cannot be kept in the cache: the same command would not always score alike.
         """
-        return self.kept and holds(self.error, self.agreement) and self.gain >= GAIN
+        alone = 1 / self.bf16_gain if precision == "bf16" else 1 / FASTER
+        return self.kept and holds(self.error, self.agreement) and 1 / self.gain + REFINED / _CANDIDATES <= alone
 
     @property
     def digest(self) -> str:
@@ -64,7 +68,7 @@ class Calibration:
 
         tensors = {f"{name}.{part}": values for name, seen in self.ranges.items() for part, values in seen._asdict().items()}
         with atomic(path) as file:
-            file.write(save(tensors, {name: repr(getattr(self, name)) for name in ("error", "agreement", "gain")}))
+            file.write(save(tensors, {name: repr(getattr(self, name)) for name in _FOUND}))
 
     @classmethod
     def load(cls, path: Path) -> "Calibration":
@@ -74,7 +78,7 @@ class Calibration:
         with safe_open(path, "pt") as file:
             names = sorted({name.rpartition(".")[0] for name in file.keys()})  # noqa: SIM118 - not a dictionary
             ranges = {name: Range(file.get_tensor(f"{name}.low"), file.get_tensor(f"{name}.high")) for name in names}
-            return cls(ranges, *(float(file.metadata()[name]) for name in ("error", "agreement", "gain")))
+            return cls(ranges, *(float(file.metadata()[name]) for name in _FOUND))
 
 
 class _Watching(Maker):
@@ -98,9 +102,9 @@ class _Watching(Maker):
         return compute
 
 
-def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool) -> Calibration:
+def calibrated(model: Any, tokenizer: Any, types: bool, longest: int) -> Calibration:
     """Ranges on half of the demo's topics, each with a passage that answers it and one that does not, in changing languages, and on inputs as long as the model takes (at
-    most 512 tokens); the error on the other half. ``bf16`` is the arithmetic that integers would stand in for; else it is float32.
+    most 512 tokens); the error and the speeds on the other half.
     """
     import torch
 
@@ -112,17 +116,18 @@ def calibrated(model: Any, tokenizer: Any, types: bool, longest: int, bf16: bool
 
     with torch.inference_mode():
         _scores(Engine(model, False, types, _Watching(ranges)).logits, seen)
-        exact = _scores(Engine(model, False, types).logits, tried)
-        engines = Engine(model, bf16, types), Engine(model, bf16, types, Integers(ranges))
-        error, agreement = compared(_scores(engines[1].logits, tried), exact)
-        times: list[list[float]] = [[], []]
+        engines = [Engine(model, False, types), Engine(model, False, types, Integers(ranges)), *([Engine(model, True, types)] if cpu_has_bf16() else [])]
+        exact, coarse = (_scores(engine.logits, tried) for engine in engines[:2])
+        error, agreement = compared(coarse, exact)
+        times: list[list[float]] = [[] for _ in engines]
         for _ in range(_ROUNDS):
             for taken, engine in zip(times, engines, strict=True):
                 start = time.perf_counter()
                 _scores(engine.logits, tried)
                 taken.append(time.perf_counter() - start)
     kept = {name: Range(*(values.clone() for values in found)) for name, found in ranges.items()}
-    return Calibration(kept, error, agreement, min(times[0]) / min(times[1]))
+    plain, integers, *halves = (min(taken) for taken in times)
+    return Calibration(kept, error, agreement, plain / integers, plain / halves[0] if halves else 1.0)
 
 
 def compared(coarse: Any, exact: Any) -> tuple[float, float]:
@@ -140,13 +145,13 @@ def holds(error: float, agreement: float) -> bool:
     return error <= TOLERANCE and agreement >= AGREEMENT
 
 
-def calibration_of(fingerprint: str, bf16: bool, make: Callable[[], Calibration]) -> Calibration:
-    """The calibration of the checkpoint with this fingerprint on a machine of this kind, with as many threads as now, beside ``bf16`` or float32: from the cache, or made and,
-    where the cache can be written, kept there (``kept`` says so).
+def calibration_of(fingerprint: str, make: Callable[[], Calibration]) -> Calibration:
+    """The calibration of the checkpoint with this fingerprint on a machine of this kind, with as many threads as now: from the cache, or made and, where the cache can be
+    written, kept there (``kept`` says so).
     """
     import torch
 
-    arithmetic = f"{torch.backends.cpu.get_cpu_capability()} {largest_weight()} {bf16} {torch.get_num_threads()}"
+    arithmetic = f"{torch.backends.cpu.get_cpu_capability()} {largest_weight()} {cpu_has_bf16()} {torch.get_num_threads()}"
     machine = hashlib.sha256(f"{VERSION} {torch.__version__} {_processor()} {os.cpu_count()} {arithmetic}".encode()).hexdigest()
     try:
         path = cache_folder() / "int8" / f"{fingerprint[:24]}-{machine[:12]}.safetensors"

@@ -1,6 +1,4 @@
-"""Which arithmetic scores: float32, bfloat16, 8-bit integers, or ``mixed``: integers for all pairs, and bfloat16 (float32 on processors without it) for the best of each
-topic again.
-"""
+"""Which arithmetic scores: float32, bfloat16, 8-bit integers, or ``mixed``: integers for all pairs, and float32 for the best of each topic again."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ TRAINED = ("auto", "fp32", "bf16")
 REFINED = 12
 # Pairs of a job from which on ``auto`` asks whether integers pay: below, to find that out, once for a checkpoint and machine, takes longer than they save.
 MANY = 5000
-FEW = 48  # candidates of a topic up to which scoring them all in floating point takes no longer, where integers are a third faster
+FEW = 48  # candidates of a topic up to which scoring them all in float32 takes no longer, where integers are a third faster
 
 
 def resolve_precision(precision: str, device: Any) -> str:
@@ -42,7 +40,7 @@ def cpu_has_bf16() -> bool:
 
 
 def first_ones(scores: np.ndarray) -> int:
-    """How many of a topic's candidates ``mixed`` scores in floating point."""
+    """How many of a topic's candidates ``mixed`` scores in float32."""
     return REFINED if len(scores) > FEW else len(scores)
 
 

@@ -58,7 +58,6 @@ class Reranker:
         precision = self._chosen(settings.precision)
         self.settings = settings._replace(
             precision=precision,
-            exact=precision if precision in TRAINED else self._auto() if settings.exact == "auto" else resolve_precision(settings.exact, self.device),
             batch_tokens=settings.batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "cuda"],
         )
         room = settings.max_length - settings.query_tokens - self.encoder.special
@@ -130,7 +129,7 @@ class Reranker:
 
         def again(best: list[int]) -> np.ndarray:
             rows = np.flatnonzero(np.isin(owner, best))
-            return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), self.settings.exact, None)
+            return self._scored([inputs[row] for row in rows], np.searchsorted(best, owner[rows]), self.exact, None)
 
         if self.pruner is not None:
             scores = refine(self._scored(inputs, owner, "shallow", advance), topics, again, self.pruner.count)
@@ -200,7 +199,7 @@ class Reranker:
                 raise InputError(f"--precision {precision}: this model is not computed by csrerank's engine here; give fp32 or bf16")
             return lambda rows: self._padded_logits(rows, precision)
         if precision == "shallow":
-            pruner, engine = self.pruner, self._engine(self.settings.exact)
+            pruner, engine = self.pruner, self._engine(self.exact)
             assert pruner is not None
             predict = pruner.predictor(self.device)
             return lambda rows: predict(engine.means(rows, pruner.layers))
@@ -211,14 +210,19 @@ class Reranker:
             self._engines.clear()
         if precision not in self._engines:
             maker = int8.Integers(self._calibrated().ranges) if precision == "int8" else None
-            self._engines[precision] = Engine(self.model, self.settings.exact == "bf16", self.encoder.uses_types, maker)
+            self._engines[precision] = Engine(self.model, precision == "bf16", self.encoder.uses_types, maker)
         return self._engines[precision]
+
+    @property
+    def exact(self) -> str:
+        """The floating-point precision: float32 beside integers."""
+        return self.settings.precision if self.settings.precision in TRAINED else "fp32"
 
     @property
     def arithmetic(self) -> str:
         """What computes: the precision, and for ``mixed`` and ``int8`` the floating-point one beside the integers, and the largest code of a weight."""
         precision = self.settings.precision
-        return precision if precision in TRAINED else f"{precision} ({self.settings.exact}, weights to {int8.largest_weight()})"
+        return precision if precision in TRAINED else f"{precision} ({self.exact}, weights to {int8.largest_weight()})"
 
     def _auto(self) -> str:
         """bf16 where the device multiplies that itself and the checkpoint ranks the demo's pairs in it as in fp32; else fp32."""
@@ -243,14 +247,14 @@ class Reranker:
     @property
     def depth(self) -> int:
         """Layers whose states ``means`` can give; 0 where the model's own code computes."""
-        return self._engine(self.settings.exact).depth if self._served() else 0
+        return self._engine(self.exact).depth if self._served() else 0
 
     def means(self, queries: Sequence[str], passages: Sequence[str], layers: int) -> np.ndarray:
         """The mean state of each pair's tokens after the first ``layers``: float32 [pairs, hidden]."""
         import torch
 
         inputs, _ = self.encoder.encode(queries, passages)
-        engine = self._engine(self.settings.exact)
+        engine = self._engine(self.exact)
         found, lengths = np.zeros((len(inputs), self.model.config.hidden_size), np.float32), [len(row.ids) for row in inputs]
 
         def compute(budget: int) -> np.ndarray:
@@ -298,19 +302,18 @@ class Reranker:
     def take_fastest(self) -> None:
         """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
         able = self.settings.precision in TRAINED and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
-        if able and self._calibrated().pays:
+        if able and self._calibrated().pays(self.exact):
             self.settings = self.settings._replace(precision="mixed")
 
     def _calibrated(self) -> Calibration:
         """The calibration of int8: given, kept in the cache for a checkpoint as it was loaded, or made for weights that are in memory only."""
         current = state_of(self.model)
         if self._calibration is None or current != self._given:
-            types, bf16 = self.encoder.uses_types, self.settings.exact == "bf16"
 
             def make() -> Calibration:
-                return calibrated(self.model, self.tokenizer, types, position_limit(self.model, self.tokenizer), bf16)
+                return calibrated(self.model, self.tokenizer, self.encoder.uses_types, position_limit(self.model, self.tokenizer))
 
-            self._calibration, self._given = calibration_of(self.fingerprint, bf16, make) if current == self._given else make(), current
+            self._calibration, self._given = calibration_of(self.fingerprint, make) if current == self._given else make(), current
         return self._calibration
 
     def _padded_logits(self, rows: list[Encoded], precision: str = "fp32") -> Any:

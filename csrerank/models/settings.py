@@ -31,11 +31,10 @@ class Windows(NamedTuple):
 
 class Settings(NamedTuple):
     """How pairs are scored: ``max_length`` and ``query_tokens`` in tokens, ``batch_tokens`` in padded tokens a batch (None: what suits the device), ``windows`` for
-    MaxP or None. ``exact`` is the floating-point precision beside the integers of ``mixed`` and ``int8`` (``auto``, ``fp32`` or ``bf16``)."""
+    MaxP or None."""
 
     max_length: int = 512
     query_tokens: int = 64
     batch_tokens: int | None = None
     precision: str = "auto"
     windows: Windows | None = None
-    exact: str = "auto"
