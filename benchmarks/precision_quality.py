@@ -17,6 +17,7 @@ from csrerank.evaluation.clusters import clusters_of
 from csrerank.evaluation.equivalence import equivalent
 from csrerank.evaluation.measures import evaluate, parse_measure
 from csrerank.evaluation.significance import compared
+from csrerank.models.calibration import VERSION
 from csrerank.models.precision import FEW
 from csrerank.rerank import SCORING
 
@@ -51,7 +52,7 @@ def main() -> None:
         means = {precision: {name: scores.mean(name) for name in MEASURES} for precision, scores in ((options.exact, exact), ("mixed", mixed))}
         rows.append({"dataset": dataset, **means, "low": difference.low, "high": difference.high, "within the margin": same.verdict})
     if options.json:
-        made = {"command": sys.argv, "model sha256": model_hash(options.model), "scoring": SCORING, "rows": rows}
+        made = {"command": sys.argv, "model sha256": model_hash(options.model), "scoring": SCORING, "integers": VERSION, "rows": rows}
         options.json.write_text(json.dumps(made, indent=1) + "\n")
 
 

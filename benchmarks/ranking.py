@@ -13,6 +13,7 @@ from csrerank.cache import cache_folder
 from csrerank.experiments.candidates import qrels_of
 from csrerank.journal import journal_of
 from csrerank.metadata import sidecar
+from csrerank.models.calibration import VERSION
 from csrerank.models.checkpoint import directory_hash, find_model
 from csrerank.rerank import SCORING
 from csrerank.trec import TopicRun, read_run, write_run
@@ -92,6 +93,7 @@ def rerank(dataset: str, options: argparse.Namespace, precision: str, more: Mapp
     write_run(run, [ranking for ranking in read_run(whole) if ranking.topic in qrels])
     model = model_hash(options.model)[:12] or options.model.replace("/", "-")
     label = "".join(f".{name}-{value}" for name, value in more.items())
+    label += f".by-{VERSION}" if precision in ("mixed", "int8") else ""
     better = run.with_suffix(f".{model}.{SCORING}.{precision}{label}.trec")
     seconds = None
     if not sidecar(better).exists():

@@ -77,12 +77,12 @@ def ours(model: str, precision: str, told: dict[str, Any], device: str, spent: l
     from csrerank.windows import WINDOW, Pair, Work, here, windows
 
     ranker = Reranker.load(model, Settings(precision=precision), device)
-    if precision == "auto":
-        ranker.take_fastest()
     watched(ranker.encoder, "encode", spent)
 
     def score(topics: Topics, batch: int) -> Scores:
         ranker.encoder.forget()
+        if precision == "auto":  # found out at the first call, which tries batch sizes
+            ranker.take_fastest(sum(len(passages) for _, passages in topics) / len(topics))
         pairs = [Pair(place, query, passage) for place, (query, passages) in enumerate(topics) for passage in passages]
         work = (
             Work(number, [pair.place for pair in window], [pair.topic for pair in window], [pair.doc for pair in window])

@@ -62,7 +62,7 @@ def say(message: str) -> None:
     type=click.Choice(["auto", "fp32", "bf16", "mixed", "int8"]),
     default="auto",
     show_default=True,
-    help="mixed: int8, and the best of each topic again in bf16 (or fp32). auto: mixed where that pays, else bf16 or fp32 (docs/reranking.md).",
+    help="mixed: int8, and the best of each topic again in fp32. auto: mixed where that pays, else bf16 or fp32 (docs/reranking.md).",
 )
 @click.option("--device", help="torch device.  [default: cuda if there is one, else cpu]")
 @click.option(

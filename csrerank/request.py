@@ -91,12 +91,11 @@ def rerank(
     check_device(device)
     threads = threads or (threads_of(workers) if engine == "ray" else None)
     with _first_stage(run, sources, topics, int(options["k"])) as source, _torch_threads(threads):
-        from csrerank.models.precision import FEW
         from csrerank.models.reranker import Reranker
 
         reranker = Reranker.load(model, settings, device, light=True)
         plain = options.get("cascade") is None and options.get("interpolate") is None  # else all scores have to be of one kind
-        fastest = settings.precision == "auto" and plain and int(options["k"]) > FEW
+        fastest = settings.precision == "auto" and plain
         scoring = _on_ray(model, reranker, workers, address) if engine == "ray" else _by(team, model, reranker) if team is not None else None
         # Only a collection that gave both is named as one, since later commands take topics, documents and judgements from it.
         whole = dataset and not (sources.topics or sources.documents or sources.index)

@@ -99,7 +99,7 @@ def rerank_run(
     with _seekable(run) as source:
         plan = planned(source, run, topics, documents, k, missing)
         if fastest and plan.pairs >= MANY:
-            model.take_fastest()
+            model.take_fastest(plan.pairs / len(plan.topics))
         settings = _fingerprint(source, plan, topics, documents, model, k, missing, window, cascade)
         journal = Journal(journal_of(output) if kept else None, settings)
         finished, halvings = False, model.budget_halvings

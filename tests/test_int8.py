@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from csrerank.errors import InputError
-from csrerank.models import int8
-from csrerank.models.precision import FEW, REFINED, refine, resolve_precision
+from csrerank.models import int8, reranker
+from csrerank.models.precision import FEW, REFINED, cpu_has_bf16, refine, resolve_precision
 
 pytestmark = pytest.mark.skipif(not int8.supported(), reason="a processor without VNNI and AVX2 does not multiply 8-bit integers")
 
@@ -162,6 +162,11 @@ def test_mixed_scores_the_best_of_each_topic_again_and_puts_the_others_below(loa
         assert (np.argsort(-mixed[part][others], kind="stable") == np.argsort(-coarse[part][others], kind="stable")).all()
 
 
+def test_mixed_does_not_ask_about_bf16(load: Callable[..., Any], monkeypatch: Any) -> None:
+    monkeypatch.setattr(reranker, "bf16_holds", lambda *_: pytest.fail("it computes none"))
+    assert load("mixed").exact == "fp32"
+
+
 def test_topics_with_the_same_text_are_topics_of_their_own(load: Callable[..., Any]) -> None:
     model = load("mixed")
     first, second = PASSAGES, PASSAGES[::-1]
@@ -202,6 +207,7 @@ def test_the_calibration_is_kept_for_a_checkpoint_and_made_anew_for_weights_that
     before, made = model.score_pairs(*pairs()), model.calibration
     (kept,) = (tmp_path / "cache" / "int8").iterdir()
     assert model.fingerprint.startswith(kept.name[:24])
+    assert made.gain > 0 and (made.bf16_gain == 1) == (not cpu_has_bf16())
     again = load("int8")
     assert again.calibration.digest == made.digest and again.calibration.error == made.error
     assert np.array_equal(again.score_pairs(*pairs()), before)
@@ -218,7 +224,7 @@ def test_a_cache_that_cannot_be_written_is_no_hindrance(load: Callable[..., Any]
     monkeypatch.setenv("CSRERANK_CACHE", str(tmp_path / "cache"))
     model = load("int8")
     assert np.isfinite(model.score_pairs(*pairs())).all()
-    assert not model.calibration.kept and not model.calibration.pays("fp32")  # auto would be decided anew by each process
+    assert not model.calibration.kept and not model.calibration.pays("fp32", 100)  # auto would be decided anew by each process
 
 
 def test_jobs_that_begin_at_once_go_by_one_calibration(tmp_path: Path, monkeypatch: Any) -> None:
@@ -231,13 +237,13 @@ def test_jobs_that_begin_at_once_go_by_one_calibration(tmp_path: Path, monkeypat
     made: list[float] = []
 
     def make() -> Calibration:
-        made.append(1 + len(made) / 10)
+        made.append(2 + len(made) / 10)
         time.sleep(0.3)
-        return Calibration({}, 0.1, 1.0, made[-1], 1.0)
+        return Calibration({}, 0.1, 0.98, made[-1], 1.6)
 
     with ThreadPoolExecutor(4) as pool:
-        gains = [one.gain for one in pool.map(lambda _: calibration_of("f" * 64, make), range(4))]
-    assert gains == [1.0] * 4 and made == [1.0]
+        found = [(one.error, one.agreement, one.gain, one.bf16_gain) for one in pool.map(lambda _: calibration_of("f" * 64, make), range(4))]
+    assert found == [(0.1, 0.98, 2.0, 1.6)] * 4 and made == [2.0]
 
 
 def test_what_cannot_be_honoured_is_said(load: Callable[..., Any], tmp_path: Path) -> None:
@@ -248,7 +254,7 @@ def test_what_cannot_be_honoured_is_said(load: Callable[..., Any], tmp_path: Pat
     with pytest.raises(InputError, match="unknown precision 'mixed'; known are auto fp32 bf16"):
         resolve_precision("mixed", torch.device("cpu"))
     model = load("auto")
-    model.take_fastest()
+    model.take_fastest(100)
     assert model.settings.precision in ("bf16", "fp32")  # a model so small is not worth it
 
 
@@ -259,24 +265,28 @@ def test_auto_is_mixed_where_that_pays(load: Callable[..., Any], monkeypatch: An
     from csrerank.models.calibration import Calibration
 
     monkeypatch.setattr(int8, "WIDE", 1)
-    for gain, error, agreement, kept, taken in (
-        (enough, 0.2, 0.95, True, "mixed"),
-        (enough - 0.02, 0.2, 0.95, True, plain),
-        (enough, 0.21, 0.95, True, plain),
-        (enough, 0.2, 0.94, True, plain),
-        (enough, 0.2, 0.95, False, plain),
+    for gain, error, agreement, kept, candidates, taken in (
+        (enough, 0.2, 0.95, True, 100, "mixed"),
+        (enough - 0.02, 0.2, 0.95, True, 100, plain),
+        (enough, 0.21, 0.95, True, 100, plain),
+        (enough, 0.2, 0.94, True, 100, plain),
+        (enough, 0.2, 0.95, False, 100, plain),
+        (enough, 0.2, 0.95, True, 94, plain),
+        (9.0, 0.2, 0.95, True, FEW, plain),
     ):
         model = load(plain)
         model._calibration = Calibration({}, error, agreement, gain, 1.6)
         model._calibration.kept = kept
-        model.take_fastest()
+        model.take_fastest(candidates)
         assert model.settings.precision == taken and model.exact == ("fp32" if taken == "mixed" else plain)
 
 
-def test_what_computes_is_told(load: Callable[..., Any]) -> None:
+def test_what_computes_is_told(load: Callable[..., Any], monkeypatch: Any) -> None:
     """The journal and Ray's workers go by it."""
     assert load("fp32").arithmetic == "fp32"
-    assert load("mixed").arithmetic == f"mixed (fp32, weights to {int8.largest_weight()})"
+    for able, kind in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(reranker, "cpu_has_bf16", lambda able=able: able)
+        assert load("mixed").arithmetic == f"mixed ({kind} between, weights to {int8.largest_weight()})"
 
 
 def test_a_model_that_the_engine_does_not_serve(tmp_path: Path) -> None:

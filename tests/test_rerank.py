@@ -707,7 +707,7 @@ def test_interpolation_takes_exact_scores(place: Path, toy_model: Path, monkeypa
     from csrerank.models.settings import Settings
     from csrerank.request import Sources, rerank
 
-    monkeypatch.setattr(Reranker, "take_fastest", lambda self: pytest.fail("the scores would not be of one kind"))
+    monkeypatch.setattr(Reranker, "take_fastest", lambda *_: pytest.fail("the scores would not be of one kind"))
     monkeypatch.setattr("csrerank.rerank.MANY", 54)
     options = {"k": 100, "tag": "t", "missing": "error", "quiet": True}
     given = [str(place / "first.trec"), str(place / "out.trec"), Sources(DEMO, None, None, None, None, False), str(toy_model), Settings(128, 40)]

@@ -26,7 +26,6 @@ VERSION = 6  # of what is computed here, in engine.py, layout.py and int8.py: wh
 TOLERANCE = 0.2
 AGREEMENT = 0.95
 FASTER = 1.05  # times as fast as fp32 ``mixed`` has to be, to be worth what it changes; beside bf16, which changes more among the best, it need not be
-_CANDIDATES = 100  # of a topic, at which that is asked
 _BUDGET = 2048
 _LONG = 512
 _LONG_PAIRS = 4
@@ -45,14 +44,14 @@ class Calibration:
     def __init__(self, ranges: dict[str, Range], error: float, agreement: float, gain: float, bf16_gain: float) -> None:
         self.ranges, self.error, self.agreement, self.gain, self.bf16_gain, self.kept = ranges, error, agreement, gain, bf16_gain, False
 
-    def pays(self, precision: str) -> bool:
-        """Whether int8 ranks passages as the exact products do, and is so fast that with the best scored again in float32 it is faster than ``precision``: than fp32 by a twentieth,
-        than bf16 as it comes.
+    def pays(self, precision: str, candidates: float) -> bool:
+        """Whether int8 ranks passages as the exact products do, and is so fast that, with the best of a topic's ``candidates`` scored again in float32, it is faster than
+        ``precision``: than fp32 by a twentieth, than bf16 as it comes.
 
         Never where the answer, which a stopwatch gives, cannot be kept in the cache: the same command would not always score alike.
         """
         alone = 1 / self.bf16_gain if precision == "bf16" else 1 / FASTER
-        return self.kept and holds(self.error, self.agreement) and 1 / self.gain + REFINED / _CANDIDATES <= alone
+        return self.kept and holds(self.error, self.agreement) and 1 / self.gain + REFINED / candidates <= alone
 
     @property
     def digest(self) -> str:

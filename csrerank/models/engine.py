@@ -97,6 +97,15 @@ def keep_memory() -> None:
         tune(_TRIM_THRESHOLD, 256 << 20)
 
 
+def give_back_memory() -> None:
+    """Have glibc give back the pages of free blocks wherever they lie. Those kept for products leave holes between the code that oneDNN makes for each shape, and without this a
+    long job takes more and more. Elsewhere nothing is done.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
 def products(layer: Any) -> list[Any]:
     """The modules of a layer that multiply: query, key, value, attention's output, and the two of the feed-forward part."""
     own = layer.attention.self

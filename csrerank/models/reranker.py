@@ -15,12 +15,13 @@ from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.calibration import Calibration, bf16_holds, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
 from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, position_limit, tokenizer_state
-from csrerank.models.engine import Engine, state_of
+from csrerank.models.engine import Engine, give_back_memory, state_of
 from csrerank.models.loading import loaded
-from csrerank.models.precision import FEW, PRECISIONS, TRAINED, head_in_fp32, refine, resolve_precision
+from csrerank.models.precision import FEW, PRECISIONS, TRAINED, cpu_has_bf16, head_in_fp32, refine, resolve_precision
 from csrerank.models.settings import Settings
 
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
+_MUCH = 1000  # inputs after which memory is given back: much less often than it would take time
 Candidate = TypeVar("Candidate")
 
 
@@ -146,6 +147,8 @@ class Reranker:
             scores = self._scored(inputs, owner, precision, advance)
         if advance is not None and len(topics) < len(order):
             advance(len(order) - len(topics))
+        if self.device.type == "cpu" and len(inputs) >= _MUCH:
+            give_back_memory()
         return scores[order]
 
     def _scored(self, inputs: list[Encoded], owner: np.ndarray, precision: str, advance: Callable[[int], object] | None) -> np.ndarray:
@@ -220,9 +223,9 @@ class Reranker:
 
     @property
     def arithmetic(self) -> str:
-        """What computes: the precision, and for ``mixed`` and ``int8`` the floating-point one beside the integers, and the largest code of a weight."""
+        """What computes: the precision, and for ``mixed`` and ``int8`` what stands between products of integers on this processor, and the largest code of a weight."""
         precision = self.settings.precision
-        return precision if precision in TRAINED else f"{precision} ({self.exact}, weights to {int8.largest_weight()})"
+        return precision if precision in TRAINED else f"{precision} ({'bf16' if cpu_has_bf16() else 'fp32'} between, weights to {int8.largest_weight()})"
 
     def _auto(self) -> str:
         """bf16 where the device multiplies that itself and the checkpoint ranks the demo's pairs in it as in fp32; else fp32."""
@@ -299,10 +302,12 @@ class Reranker:
             return precision
         return self._auto()
 
-    def take_fastest(self) -> None:
-        """Go over to ``mixed`` where 8-bit products are fast enough here and their scores hold on the demo's pairs. Scores then depend on a topic's other candidates."""
+    def take_fastest(self, candidates: float) -> None:
+        """Go over to ``mixed`` where 8-bit products are fast enough here for so many candidates of a topic, and their scores hold on the demo's pairs. Scores then depend on
+        a topic's other candidates.
+        """
         able = self.settings.precision in TRAINED and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
-        if able and self._calibrated().pays(self.exact):
+        if able and candidates > FEW and self._calibrated().pays(self.exact, candidates):
             self.settings = self.settings._replace(precision="mixed")
 
     def _calibrated(self) -> Calibration:
