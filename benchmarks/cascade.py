@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--datasets", default="csrerank/xquad-r/en-de")
     parser.add_argument("--cascade", type=int, default=10)
     parser.add_argument("--confidence", type=float, default=0.95)
-    parser.add_argument("--precision", default="fp32", help="of both; a cascade has no mixed")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"], help="of both; a cascade has no mixed")
     add_options(parser, topics=300, k=100)
     options = checked(parser)
     rows = []

@@ -29,7 +29,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", default=",".join(f"csrerank/xquad-r/{track}" for track in TRACKS))
-    parser.add_argument("--exact", default="fp32", help="what is compared with mixed")
+    parser.add_argument("--exact", default="fp32", choices=["fp32", "bf16"], help="what is compared with mixed")
     parser.add_argument("--margin", type=float, default=0.003)
     add_options(parser, topics=300, k=50)
     options = checked(parser)

@@ -81,7 +81,7 @@ def ours(model: str, precision: str, told: dict[str, Any], device: str, spent: l
 
     def score(topics: Topics, batch: int) -> Scores:
         ranker.encoder.forget()
-        if precision == "auto":  # found out at the first call, which tries batch sizes
+        if precision == "auto" and not told:  # decided at the first call, which is not counted
             ranker.take_fastest(sum(len(passages) for _, passages in topics) / len(topics))
         pairs = [Pair(place, query, passage) for place, (query, passages) in enumerate(topics) for passage in passages]
         work = (

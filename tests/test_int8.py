@@ -281,6 +281,16 @@ def test_auto_is_mixed_where_that_pays(load: Callable[..., Any], monkeypatch: An
         assert model.settings.precision == taken and model.exact == ("fp32" if taken == "mixed" else plain)
 
 
+def test_memory_is_given_back_now_and_then(load: Callable[..., Any], monkeypatch: Any) -> None:
+    given: list[int] = []
+    monkeypatch.setattr(reranker, "give_back_memory", lambda: given.append(1))
+    monkeypatch.setattr(reranker, "_MUCH", 2 * len(PASSAGES))
+    model = load("fp32")
+    for times in (0, 1, 1, 2):
+        model.score(QUERIES[0], PASSAGES)
+        assert len(given) == times
+
+
 def test_what_computes_is_told(load: Callable[..., Any], monkeypatch: Any) -> None:
     """The journal and Ray's workers go by it."""
     assert load("fp32").arithmetic == "fp32"

@@ -98,8 +98,8 @@ def keep_memory() -> None:
 
 
 def give_back_memory() -> None:
-    """Have glibc give back the pages of free blocks wherever they lie. Those kept for products leave holes between the code that oneDNN makes for each shape, and without this a
-    long job takes more and more. Elsewhere nothing is done.
+    """Have glibc give back the pages of free blocks wherever they lie. Those kept for products leave holes between the blocks that oneDNN keeps for each shape, and without this
+    a long job takes more and more. Elsewhere nothing is done.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:

@@ -21,7 +21,7 @@ from csrerank.models.precision import FEW, PRECISIONS, TRAINED, cpu_has_bf16, he
 from csrerank.models.settings import Settings
 
 BATCH_TOKENS = {"cuda": 8192, "cpu": 2048}  # on a CPU a batch's states stay in the cache
-_MUCH = 1000  # inputs after which memory is given back: much less often than it would take time
+_MUCH = 1000  # inputs after which memory is given back
 Candidate = TypeVar("Candidate")
 
 
@@ -66,7 +66,7 @@ class Reranker:
             raise InputError(
                 f"--window {settings.windows.size}: beside a query of --query-tokens {settings.query_tokens}, --max-length {settings.max_length} has room for {room} tokens; give {room} or less"
             )
-        self.budget_halvings = 0
+        self.budget_halvings = self._since = 0
         self.pruner: Pruner | None = None
 
     @classmethod
@@ -147,7 +147,9 @@ class Reranker:
             scores = self._scored(inputs, owner, precision, advance)
         if advance is not None and len(topics) < len(order):
             advance(len(order) - len(topics))
-        if self.device.type == "cpu" and len(inputs) >= _MUCH:
+        self._since += len(inputs)
+        if self.device.type == "cpu" and self._since >= _MUCH:
+            self._since = 0
             give_back_memory()
         return scores[order]
 
@@ -303,8 +305,8 @@ class Reranker:
         return self._auto()
 
     def take_fastest(self, candidates: float) -> None:
-        """Go over to ``mixed`` where 8-bit products are fast enough here for so many candidates of a topic, and their scores hold on the demo's pairs. Scores then depend on
-        a topic's other candidates.
+        """Go over to ``mixed``, for good, where 8-bit products are fast enough here for so many candidates of a topic on average, and their scores hold on the demo's pairs. Scores
+        then depend on a topic's other candidates.
         """
         able = self.settings.precision in TRAINED and self._computes_integers() and self.model.config.hidden_size >= int8.WIDE
         if able and candidates > FEW and self._calibrated().pays(self.exact, candidates):
