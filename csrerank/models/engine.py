@@ -5,19 +5,16 @@ first token: for the others only keys and values are computed there, and where t
 computed for an input, but for the order in which sums are rounded.
 """
 
-import ctypes
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 from csrerank.models.batching import Encoded
 from csrerank.models.layout import Padded, Runs, laid_out
+from csrerank.models.memory import keep_memory
 from csrerank.models.precision import cpu_has_bf16
 
 FAMILIES = ("bert", "roberta", "xlm-roberta")
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt
 Product = Callable[[Any], Any]  # or several, with what stands between them
 
 
@@ -85,25 +82,6 @@ class Layer(NamedTuple):
         """What follows attention: [tokens, hidden] from its output and the layer's input."""
         states = self.attention_norm(self.attention(mixed) + states)
         return self.norm(self.feed_forward(states) + states)
-
-
-@cache
-def keep_memory() -> None:
-    """Have glibc keep the blocks that are freed after each product, up to a quarter of a GiB: given back, their pages are cleared anew at each use, which shows beside the
-    8-bit products. Elsewhere nothing is done."""
-    tune = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if tune is not None:
-        tune(_MMAP_THRESHOLD, 32 << 20)  # the most that glibc takes
-        tune(_TRIM_THRESHOLD, 256 << 20)
-
-
-def give_back_memory() -> None:
-    """Have glibc give back the pages of free blocks wherever they lie. Those kept for products leave holes between the blocks that oneDNN keeps for each shape, and without this
-    a long job takes more and more. Elsewhere nothing is done.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def products(layer: Any) -> list[Any]:

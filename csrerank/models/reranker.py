@@ -15,8 +15,9 @@ from csrerank.models.batching import Encoded, PairEncoder, batches
 from csrerank.models.calibration import Calibration, bf16_holds, calibrated, calibration_of
 from csrerank.models.cascade import Pruner
 from csrerank.models.checkpoint import DEFAULT_MODEL, directory_hash, position_limit, tokenizer_state
-from csrerank.models.engine import Engine, give_back_memory, state_of
+from csrerank.models.engine import Engine, state_of
 from csrerank.models.loading import loaded
+from csrerank.models.memory import give_back_memory, is_out_of_memory
 from csrerank.models.precision import FEW, PRECISIONS, TRAINED, cpu_has_bf16, head_in_fp32, refine, resolve_precision
 from csrerank.models.settings import Settings
 
@@ -346,10 +347,3 @@ class Reranker:
             tensors = tensors.pin_memory()
         names = ["input_ids", "attention_mask", *(["token_type_ids"] if self.encoder.uses_types else [])]
         return dict(zip(names, tensors.to(self.device, non_blocking=cuda), strict=False))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's, torch's on a device, or torch's on a CPU, which is known by its words."""
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

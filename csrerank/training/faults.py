@@ -30,7 +30,7 @@ def told(output: Path, settings: "Settings") -> Iterator[None]:
     """Turn what torch and safetensors raise where memory or the disk under ``output`` ends into ``InputError``."""
     from safetensors import SafetensorError
 
-    from csrerank.models.reranker import is_out_of_memory
+    from csrerank.models.memory import is_out_of_memory
 
     try:
         yield
